@@ -1,0 +1,76 @@
+"""Cursors on their way to the store: merged by max and written every 2 s, however often devices acknowledge."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from typing import Final
+
+from schemas.records import Ack
+from schemas.rows import Cursor
+from store.port import Store
+from streams.connections import Watermark
+
+EVERY: Final = 2.0  # s; a cursor row is written at most once a device, log and this time
+
+_Marks = dict[str, dict[tuple[str, str], Watermark]]  # {user: {(device, log): watermark}}
+
+
+class CursorWriter:
+    """Collects acks; `flushed()` returns when those of now are durable, and only then their records are acked."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._dirty: _Marks = {}
+        self._writing: list[_Marks] = []
+        self._hurry = asyncio.Event()
+        self._flush: asyncio.Task[None] | None = None
+
+    def add(self, acks: Iterable[Ack]) -> None:
+        """Merge acks."""
+        for ack in acks:
+            marks = self._dirty.setdefault(ack.user, {})
+            place = (ack.device, ack.log)
+            mark = Watermark(ack.delivered, ack.read)
+            marks[place] = marks[place].merged(mark) if place in marks else mark
+
+    def pending(self, user: str) -> list[Cursor]:
+        """Return what the store may not have yet of a user."""
+        return [cursor for group in (*self._writing, self._dirty) for cursor in _cursors(user, group.get(user, {}))]
+
+    def hurry(self) -> None:
+        """Write at once: the partitions are being given up."""
+        self._hurry.set()
+
+    def resume(self) -> None:
+        """Take time again: partitions were taken over."""
+        self._hurry.clear()
+
+    async def flushed(self) -> None:
+        """Return when all that was added so far is durable. Raises `StoreError`; what was not written stays."""
+        if self._flush is None:
+            self._flush = asyncio.create_task(self._write())
+        await asyncio.shield(self._flush)
+
+    async def _write(self) -> None:
+        with contextlib.suppress(TimeoutError):  # the usual case: nobody hurries
+            await asyncio.wait_for(self._hurry.wait(), EVERY)
+        group, self._dirty, self._flush = self._dirty, {}, None  # what is added from here on is for the next flush
+        self._writing.append(group)
+        try:
+            await self._store.put_cursors([c for user, marks in group.items() for c in _cursors(user, marks)])
+        except BaseException:
+            self.add(
+                Ack(user, device, log, mark.delivered, mark.read)
+                for user, marks in group.items()
+                for (device, log), mark in marks.items()
+            )
+            raise
+        finally:
+            self._writing.remove(group)
+
+
+def _cursors(user: str, marks: dict[tuple[str, str], Watermark]) -> list[Cursor]:
+    return [
+        Cursor(user=user, log=log, device=device, delivered=mark.delivered, read=mark.read)
+        for (device, log), mark in marks.items()
+    ]

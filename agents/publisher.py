@@ -1,0 +1,165 @@
+"""The worker's end of the bus: numbered messages to gateways, beats, and which gateways are gone.
+
+Redis is never trusted to have delivered. Each message has a number, and a beat names the last one, so a gateway notices
+what it lacks and asks for it. So a publish that fails is counted, and nothing waits for Redis to come back.
+"""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from schemas import bus
+from schemas.bus import Beat, Packed, Part
+from telemetry.worker import WorkerMetrics
+
+log = logging.getLogger(__name__)
+
+RHYTHM: Final = 0.1  # s between looks at whether a beat is due
+BEAT_SOON: Final = 0.5  # s after traffic that no beat has followed
+BEAT_AGAIN: Final = 2.0  # s after the last traffic
+BEAT_EVERY: Final = 10.0  # s without traffic
+LEASE_GONE: Final = 20.0  # s without a lease after which a gateway is dead: twice the lease's time
+TIMEOUT: Final = 2.0  # s for one pipeline
+MESSAGE_BYTES: Final = 512 * 1024  # bytes of frames after which a message is closed and another begun
+
+
+class Rhythm:
+    """When the next beat is due; times are monotonic seconds."""
+
+    def __init__(self, now: float) -> None:
+        self._beat = now - BEAT_EVERY
+        self._traffic = now - BEAT_AGAIN
+        self._unannounced: float | None = None  # the first traffic since the last beat
+
+    def traffic(self, now: float) -> None:
+        """Note that a message was sent."""
+        self._traffic = now
+        self._unannounced = self._unannounced or now
+
+    def beaten(self, now: float) -> None:
+        """Note that a beat was sent."""
+        self._beat = now
+        self._unannounced = None
+
+    def due(self) -> float:
+        """Return the time of the next beat."""
+        if self._unannounced is not None:
+            return self._unannounced + BEAT_SOON
+        if self._beat < self._traffic + BEAT_AGAIN:
+            return self._traffic + BEAT_AGAIN
+        return self._beat + BEAT_EVERY
+
+
+class Publisher:
+    """Publishes parts to gateways; one a worker process."""
+
+    def __init__(self, url: str, prefix: str, stream: str, metrics: WorkerMetrics) -> None:
+        self._redis: Any = redis.asyncio.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+        self._prefix = prefix
+        self._stream = stream
+        self._numbers: defaultdict[str, int] = defaultdict(int)
+        self._partitions: Mapping[int, int] = {}
+        self._suspects: dict[str, float] = {}  # gateway: when a publish first reached nobody
+        self._rhythm = Rhythm(time.monotonic())
+        self.dead: set[str] = set()
+        self._metrics = metrics
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._redis.aclose()
+
+    def own(self, partitions: Mapping[int, int]) -> None:
+        """Take note of the epochs that beats announce."""
+        self._partitions = dict(partitions)
+
+    def heard_of(self, gateway: str) -> None:
+        """Note that a gateway has written a record: it lives."""
+        self.dead.discard(gateway)
+        self._suspects.pop(gateway, None)
+
+    async def publish(self, parts: Mapping[str, list[Part]]) -> None:
+        """Send parts to gateways in one pipeline. Returns also when Redis did not take them."""
+        messages = [(gateway, packed) for gateway, items in parts.items() for packed in self._packed(gateway, items)]
+        if not messages:
+            return
+        self._rhythm.traffic(time.monotonic())
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for gateway, packed in messages:
+                    pipe.publish(bus.gateway_channel(self._prefix, gateway), bus.encode(packed))
+                reached = await pipe.execute()
+        except (RedisError, OSError, TimeoutError) as exc:
+            self._metrics.publish_failures.inc(len(messages))
+            log.warning("Redis did not take %d messages: %s", len(messages), exc)
+            return
+        for (gateway, _), receivers in zip(messages, reached, strict=True):
+            if receivers:
+                self._suspects.pop(gateway, None)
+            else:
+                self._suspects.setdefault(gateway, time.monotonic())
+
+    def _packed(self, gateway: str, parts: Iterable[Part]) -> Iterable[Packed]:
+        group: list[Part] = []
+        size = 0
+        for part in parts:
+            weight = _weight(part)
+            if group and size + weight > MESSAGE_BYTES:
+                yield self._numbered(gateway, group)
+                group, size = [], 0
+            group.append(part)
+            size += weight
+        if group:
+            yield self._numbered(gateway, group)
+
+    def _numbered(self, gateway: str, parts: list[Part]) -> Packed:
+        self._numbers[gateway] += 1
+        return Packed(stream=self._stream, number=self._numbers[gateway], parts=parts)
+
+    async def beat(self) -> None:
+        """Announce the owned partitions and the last numbers to every gateway."""
+        self._rhythm.beaten(time.monotonic())
+        message = Beat(stream=self._stream, partitions=dict(self._partitions), numbers=dict(self._numbers))
+        try:
+            await self._redis.publish(bus.beat_channel(self._prefix), bus.encode(message))
+        except (RedisError, OSError, TimeoutError) as exc:
+            self._metrics.publish_failures.inc()
+            log.warning("Redis did not take a beat: %s", exc)
+
+    async def beat_for_ever(self) -> None:
+        """Beat 0.5 s and 2 s after traffic, else every 10 s; look after suspect gateways on the way."""
+        while True:
+            await asyncio.sleep(RHYTHM)
+            if time.monotonic() >= self._rhythm.due():
+                await self.beat()
+                await self._look_after_suspects()
+
+    async def _look_after_suspects(self) -> None:
+        if not self._suspects:
+            return
+        gateways = list(self._suspects)
+        try:
+            leases = await self._redis.mget([bus.lease_key(self._prefix, gateway) for gateway in gateways])
+        except (RedisError, OSError, TimeoutError) as exc:
+            log.warning("Redis did not say which gateways live: %s", exc)
+            return
+        now = time.monotonic()
+        for gateway, lease in zip(gateways, leases, strict=True):
+            if lease is not None:
+                self._suspects.pop(gateway, None)
+            elif now - self._suspects.get(gateway, now) > LEASE_GONE:
+                self._suspects.pop(gateway, None)
+                self._numbers.pop(gateway, None)
+                self.dead.add(gateway)
+                log.info("gateway %s is dead: its sessions are dropped", gateway)
+
+
+def _weight(part: Part) -> int:
+    runs = [run for delivery in part.deliveries for run in delivery.runs]
+    runs += [run for answer in part.answers for run in answer.runs]
+    return 200 + sum(len(run.frame or b"") + 60 for run in runs)

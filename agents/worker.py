@@ -1,0 +1,172 @@
+"""A worker of the role inbox: its Faust app, its agents, and what they share."""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import mode
+
+from agents.connections import ConnectionsAgent
+from agents.cursors import CursorWriter
+from agents.deadletters import DeadLetters
+from agents.inbox import InboxAgent, Lane
+from agents.ownership import Ownership
+from agents.publisher import Publisher
+from schemas.logs import LANES
+from store.port import Store
+from streams.app import declare_agent, make_app
+from streams.producer import BatchProducer
+from streams.runner import Batch, Runner
+from streams.settings import Settings
+from streams.topics import Topics
+from streams.turnstile import Turnstile
+from tables.connections import ConnectionTable
+from tables.logs import LogTable
+from telemetry.health import Health, start_health
+from telemetry.worker import WorkerMetrics
+
+log = logging.getLogger(__name__)
+
+ROLE: Final = "inbox"
+PRIORITIES: Final = {"connections": 0, "critical": 1, "normal": 2, "bulk": 3}
+SLICES: Final = {"connections": 0.02, "critical": 0.04, "normal": 0.04, "bulk": 0.02}  # s that a batch aims to take
+
+
+class InboxWorker:
+    """The parts of one worker process, put together; `app` is the Faust app to run, `backends` starts before it."""
+
+    def __init__(self, settings: Settings, topics: Topics, store: Store) -> None:
+        self.settings = settings
+        self._topics = topics
+        self._partitions = topics.profile(settings.profile).partitions
+        self.store = store
+        self.name = settings.instance or f"{socket.gethostname()}-{os.getpid()}"
+        self.app = make_app(settings, ROLE, partitions=self._partitions)
+        self.producer = BatchProducer(settings.kafka)
+        self.metrics = WorkerMetrics()
+        stream = f"{self.name}-{time.time_ns():x}"
+        self.publisher = Publisher(settings.redis, settings.prefix, stream, self.metrics)
+        self.ownership = Ownership(store, ROLE, self.name)
+        self.cursors = CursorWriter(store)
+        self._turnstile = Turnstile()
+        self._letters = DeadLetters(f"{settings.prefix}dead-letters", self.metrics)
+        self._logs = LogTable(self.app, partitions=self._partitions)
+        self._connections = ConnectionTable(self.app, partitions=self._partitions)
+        self.app.consumer.watcher = self
+        self.backends = Backends(self)
+
+    def declare(self, incarnations: Mapping[str, int]) -> None:
+        """Declare the agents; `incarnations` are the store's, by topic with prefix."""
+        connections = ConnectionsAgent(
+            partitions=self._partitions,
+            backlog=self.settings.backlog,
+            store=self.store,
+            producer=self.producer,
+            publisher=self.publisher,
+            ownership=self.ownership,
+            dead_letters=self._letters,
+            cursors=self.cursors,
+            logs=self._logs,
+            connections=self._connections,
+        )
+        self._agent("connections", "connections", connections.handle)
+        for name in LANES:
+            self._agent(name, f"notifications.{name}", self._inbox(name, incarnations).handle)
+
+    def _inbox(self, name: str, incarnations: Mapping[str, int]) -> InboxAgent:
+        topic = f"notifications.{name}"
+        full = f"{self.settings.prefix}{topic}"
+        lane = Lane(
+            name=name,
+            topic=full,
+            number=self._topics.number_of(topic),
+            incarnation=incarnations.get(full, 1),
+            partitions=self._partitions,
+            statuses=f"{self.settings.prefix}statuses",
+        )
+        return InboxAgent(
+            lane,
+            store=self.store,
+            producer=self.producer,
+            publisher=self.publisher,
+            ownership=self.ownership,
+            dead_letters=self._letters,
+            logs=self._logs,
+            connections=self._connections,
+            metrics=self.metrics,
+        )
+
+    def _agent(self, name: str, topic: str, handler: Callable[[Batch], Awaitable[None]]) -> None:
+        runner = Runner(
+            self.app,
+            self._turnstile,
+            handler,
+            name=name,
+            priority=PRIORITIES[name],
+            seconds=SLICES[name],
+            metrics=self.metrics,
+        )
+
+        async def agent(stream: Any) -> None:
+            await runner(stream)
+
+        declare_agent(self.app, name, f"{self.settings.prefix}{topic}", agent)
+
+    # -- AssignmentWatcher ---------------------------------------------------------------------------------------------
+
+    def handing_over(self) -> None:
+        """Write the cursors now: the records that brought them are acked then."""
+        self.cursors.hurry()
+
+    def handed_over(self) -> None:
+        """Own nothing."""
+        self.ownership.release()
+        self.publisher.own({})
+        self.metrics.partitions.set(0)
+
+    async def took_over(self, partitions: set[int]) -> None:
+        """Claim the partitions, tell the gateways, and let the batches go on."""
+        self.cursors.resume()
+        await self.ownership.claim(partitions)
+        self.publisher.own(self.ownership.epochs)
+        self.metrics.partitions.set(len(partitions))
+        await self.publisher.beat()
+        log.info("owns partitions %s", sorted(partitions))
+
+    def not_ready(self) -> str | None:
+        """Return why this worker does nothing useful yet; None: it is ready."""
+        return None if self.ownership.claimed else "no partitions are assigned"
+
+
+class Backends(mode.Service):  # type: ignore[misc]  # mode has no type information here
+    """The connections of a worker; started before its Faust app and stopped after it."""
+
+    def __init__(self, worker: InboxWorker) -> None:
+        super().__init__()
+        self._worker = worker
+        self._beats: asyncio.Task[None] | None = None
+        self._health: Health | None = None
+
+    async def on_start(self) -> None:
+        """Connect to the store and to Kafka, declare the agents, begin to beat."""
+        port, checks = self._worker.settings.metrics_port, {"partitions": self._worker.not_ready}
+        self._health = await start_health(port, checks)
+        log.info("metrics and health on http://127.0.0.1:%d", self._health.port)
+        await self._worker.store.open()
+        self._worker.declare(await self._worker.store.incarnations())
+        await self._worker.producer.start()
+        self._beats = asyncio.create_task(self._worker.publisher.beat_for_ever())
+
+    async def on_stop(self) -> None:
+        """Disconnect."""
+        if self._beats:
+            self._beats.cancel()
+        await self._worker.producer.stop()
+        await self._worker.publisher.close()
+        await self._worker.store.close()
+        if self._health:
+            await self._health.close()

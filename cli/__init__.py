@@ -1,0 +1,1 @@
+"""The command tocsin: reads the settings, puts the rooms together, prints errors in one line."""

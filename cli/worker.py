@@ -1,0 +1,33 @@
+"""`tocsin worker --role inbox`: one worker process."""
+
+import asyncio
+import gc
+from pathlib import Path
+
+import faust
+import uvloop
+
+from agents.worker import ROLE, InboxWorker
+from schemas.errors import SettingsError
+from store.urls import open_store
+from streams.settings import Settings
+from streams.topics import load_topics
+from telemetry.logs import setup_logging
+
+
+def run_worker(settings: Settings, role: str) -> None:
+    """Run a worker until a signal ends it. Exits with 0 after SIGTERM or SIGINT, with 1 if it crashed."""
+    if role != ROLE:
+        raise SettingsError(f"there is no role {role!r}; this version has {ROLE}")
+    setup_logging(settings.log_level, f"worker-{role}")
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    topics = load_topics(Path(settings.topics) if settings.topics else None)
+    worker = InboxWorker(settings, topics, open_store(settings.store_url()))
+    gc.freeze()
+    process = faust.Worker(
+        worker.app, worker.backends, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False
+    )
+    process.spinner = None  # it writes escape codes also where there is no terminal
+    process.execute_from_commandline()

@@ -1,0 +1,115 @@
+"""What workers say to gateways over Redis: packed msgpack messages, numbered by stream, and beats.
+
+A **stream** is what one worker process sends to one gateway; its messages are numbered 1, 2, 3 …. A **beat** goes to
+all gateways and names the last number of each stream, so that a lost message is noticed although nothing follows it.
+"""
+
+from typing import Final
+
+import msgspec
+
+GAP: Final = "gap"  # the reason of a run that says: these entries exist and are not in this message
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True):
+    """Entries `first` to `last` of a log for the sessions of a delivery.
+
+    `frame` is the text frame of the one entry (first == last); without it there is nothing to show, because of
+    `reason`: a reason of the frame `skip`, or `GAP`. `ts` is the append time of the entry in Kafka (ms), 0 if none.
+    """
+
+    log: str
+    first: int
+    last: int
+    ts: int = 0
+    frame: bytes | None = None
+    reason: str = ""
+
+
+class Delivery(msgspec.Struct, frozen=True, array_like=True):
+    """Runs for sessions of one user, ordered within each log."""
+
+    user: str
+    sessions: list[str]
+    runs: list[Run]
+
+
+class LogOpening(msgspec.Struct, frozen=True, array_like=True):
+    """Where a session starts in a log: after `after`; the log ends at `head`.
+
+    `notice` is `reset` or `too_long` where the device's own cursor cannot be followed, else empty.
+    """
+
+    log: str
+    after: int
+    head: int
+    unread: int
+    notice: str = ""
+
+
+class Opening(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to `connected`: what `welcome` says."""
+
+    session: str
+    epoch: str
+    logs: list[LogOpening]
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to a sync: the runs of (after, last], and where the log ends."""
+
+    session: str
+    log: str
+    after: int
+    head: int
+    runs: list[Run]
+    asked: bool = False
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """What a message holds of one partition, under the epoch of the partition's owner."""
+
+    partition: int
+    epoch: int
+    openings: list[Opening] = []
+    deliveries: list[Delivery] = []
+    answers: list[Answer] = []
+
+
+class Packed(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+    """A numbered message of a stream to one gateway."""
+
+    stream: str
+    number: int
+    parts: list[Part]
+
+
+class Beat(msgspec.Struct, frozen=True, array_like=True, tag="b"):
+    """To every gateway: the partitions that the worker owns, by epoch, and the last number sent to each gateway."""
+
+    stream: str
+    partitions: dict[int, int]
+    numbers: dict[str, int]
+
+
+Message = Packed | Beat
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Message)
+encode = _encoder.encode
+decode = _decoder.decode
+
+
+def gateway_channel(prefix: str, gateway: str) -> str:
+    """Return the Redis channel of one gateway process."""
+    return f"{prefix}gw:{gateway}"
+
+
+def beat_channel(prefix: str) -> str:
+    """Return the Redis channel that every gateway listens to."""
+    return f"{prefix}gateways"
+
+
+def lease_key(prefix: str, gateway: str) -> str:
+    """Return the Redis key that lives as long as the gateway does."""
+    return f"{prefix}gateway:{gateway}"

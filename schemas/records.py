@@ -1,0 +1,192 @@
+"""Records on Kafka: what producers write (`notifications.*`), what gateways write (`connections`) and what we write.
+
+Every record is JSON in UTF-8. Unknown fields are ignored, so that a newer writer does not stop an older reader; `v` is
+the version of the shape. Times are RFC 3339 (UTC), sizes are bytes.
+"""
+
+from datetime import datetime
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from schemas.errors import BadRecord
+
+_T = TypeVar("_T")
+
+MAX_VALUE: Final = 64 * 1024  # bytes of a notification's value
+MAX_CONTROL_VALUE: Final = 1024 * 1024  # bytes of a `connections` record, which packs many sessions
+
+UserId = Annotated[str, Meta(min_length=1, max_length=256, description="the user's id, also the record's key")]
+DeviceId = Annotated[str, Meta(min_length=1, max_length=128, description="a device of the user")]
+Seq = Annotated[int, Meta(ge=0, description="position in a log; the first entry is 1, 0 stands before it")]
+
+# Why a record became a dead letter; written to the header `tocsin-reason`.
+REASONS: Final = {
+    "not_json": "the value is not JSON in UTF-8",
+    "bad_request": "a field is missing or has the wrong type",
+    "key_mismatch": "the record's key is not the user",
+    "too_large": "the value is over 64 KiB",
+    "conflict": "the id was used before with other content",
+    "rule_failed": "the rule raised an exception",
+}
+
+
+class Notification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A notification for one user, in a topic `notifications.{lane}`; at least one of title, body, data is given."""
+
+    user: UserId
+    id: Annotated[str, Meta(min_length=1, max_length=256)] | int | None = None
+    kind: Annotated[str, Meta(max_length=128)] = ""
+    title: Annotated[str, Meta(max_length=1024)] | None = None
+    body: str | None = None
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    device: DeviceId | None = None
+    expires_at: datetime | None = None
+    collapse_key: Annotated[str, Meta(max_length=256)] | None = None
+    channels: list[str] | None = None
+    v: Literal[1] = 1
+
+
+class Connected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="connected"):
+    """A session has opened; the worker answers with an `Opening` on the bus."""
+
+    user: UserId
+    session: str
+    gateway: str
+    device: DeviceId
+    transport: str = "ws"
+    epoch: str | None = None  # the store's epoch that the cursors belong to
+    cursors: dict[str, Seq] | None = None  # {log: last seq the device has}; None: the stored ones
+    v: Literal[1] = 1
+
+
+class Disconnected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="disconnected"):
+    """A session has ended."""
+
+    user: UserId
+    session: str
+    gateway: str
+    v: Literal[1] = 1
+
+
+class Ack(msgspec.Struct, frozen=True, array_like=True):
+    """What a device has of a log: everything up to `delivered`, read up to `read`."""
+
+    user: UserId
+    device: DeviceId
+    log: str
+    delivered: Seq
+    read: Seq
+
+
+class Acks(msgspec.Struct, frozen=True, kw_only=True, tag="acks"):
+    """Cumulative acknowledgements of many users of one partition."""
+
+    gateway: str
+    acks: list[Ack]
+    v: Literal[1] = 1
+
+
+class SyncRequest(msgspec.Struct, frozen=True, array_like=True):
+    """A session wants the entries of a log after `after`, at most `limit`; `asked` says that its client said so."""
+
+    user: UserId
+    session: str
+    device: DeviceId
+    log: str
+    after: Seq
+    limit: Annotated[int, Meta(ge=1)]
+    asked: bool = False
+
+
+class Sync(msgspec.Struct, frozen=True, kw_only=True, tag="sync"):
+    """Requests of many users of one partition for what their sessions lack."""
+
+    gateway: str
+    syncs: list[SyncRequest]
+    v: Literal[1] = 1
+
+
+class OpenSession(msgspec.Struct, frozen=True, array_like=True):
+    """A session that is open, with the last seq it has been handed in each log."""
+
+    user: UserId
+    session: str
+    device: DeviceId
+    transport: str
+    cursors: dict[str, Seq]
+
+
+class Announce(msgspec.Struct, frozen=True, kw_only=True, tag="announce"):
+    """The sessions that a gateway holds of one partition, said again to the partition's new owner."""
+
+    gateway: str
+    partition: int
+    epoch: int
+    sessions: list[OpenSession]
+    v: Literal[1] = 1
+
+
+Connection = Connected | Disconnected | Acks | Sync | Announce
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a notification on one channel, and why."""
+
+    id: str
+    user: str
+    channel: str
+    state: str
+    reason: str
+    at: datetime
+    attempt: int = 0
+    v: Literal[1] = 1
+
+
+_notification = msgspec.json.Decoder(Notification)
+_connection: msgspec.json.Decoder[Connection] = msgspec.json.Decoder(Connection)
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], value: bytes) -> _T:
+    try:
+        if not value.isascii():
+            value.decode()  # what is passed on as it came (`data`) is not looked at by the decoder
+        return decoder.decode(value)
+    except msgspec.ValidationError as exc:
+        raise BadRecord("bad_request", str(exc)) from None
+    except RecursionError:
+        raise BadRecord("bad_request", "the value is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise BadRecord("not_json", str(exc)) from None
+
+
+def decode_notification(key: bytes | None, value: bytes | None) -> Notification:
+    """Decode and check the record of a producer.
+
+    Raises `BadRecord` with a code of `REASONS`.
+    """
+    if value is None:
+        raise BadRecord("bad_request", "the record has no value")
+    if len(value) > MAX_VALUE:
+        raise BadRecord("too_large", f"the value has {len(value)} bytes, at most {MAX_VALUE} are taken")
+    record = _decoded(_notification, value)
+    if key != record.user.encode():
+        raise BadRecord("key_mismatch", "the record's key must equal `user`")
+    data = b"" if record.data is msgspec.UNSET else bytes(record.data)
+    if data and not data.startswith((b"{", b"null")):
+        raise BadRecord("bad_request", "Expected `object | null` - at `$.data`")
+    if not (record.title or record.body or data.startswith(b"{")):
+        raise BadRecord("bad_request", "one of `title`, `body` and `data` is needed")
+    if record.expires_at is not None and record.expires_at.tzinfo is None:
+        raise BadRecord("bad_request", "`expires_at` needs a time zone, such as Z")
+    return record
+
+
+def decode_connection(value: bytes | None) -> Connection:
+    """Decode a record of a gateway. Raises `BadRecord`."""
+    if value is None or len(value) > MAX_CONTROL_VALUE:
+        raise BadRecord("bad_request", "the record has no value or is over 1 MiB")
+    return _decoded(_connection, value)

@@ -1,0 +1,77 @@
+"""Rows of the durable store: entries of logs, their heads and the devices' cursors."""
+
+from typing import Final
+
+import msgspec
+
+RECENT: Final = 256  # rows of a log in which an id is recognised again
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """An entry of a log as it is stored.
+
+    seq      position in the log, dense from 1
+    src      packed source position in Kafka (`schemas.ids.source`)
+    n        running count of the countable entries up to this one
+    key      the producer's id, empty if it gave none
+    digest   8 bytes of a hash of the content
+    ts       append time in Kafka, ms
+    expires  ms since 1970, 0: never
+    device   the only device that sees it, empty: all
+    frame    the text frame that clients are sent
+    """
+
+    seq: int
+    src: int
+    n: int
+    key: str
+    digest: bytes
+    ts: int
+    expires: int
+    device: str
+    frame: bytes
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """What of a row decides about records to come."""
+
+    seq: int
+    src: int
+    n: int
+    key: str
+    digest: bytes
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The end of a log: its last seq and source position, its count, and the marks of its last rows, newest first."""
+
+    seq: int = 0
+    src: int = 0
+    n: int = 0
+    recent: tuple[Mark, ...] = ()
+
+
+class Append(msgspec.Struct, frozen=True):
+    """Rows for one log, in order of seq, under the epoch of the owner of the log's partition."""
+
+    log: str
+    epoch: int
+    rows: list[Row]
+
+
+class Range(msgspec.Struct, frozen=True):
+    """Rows of a log with first <= seq <= last."""
+
+    log: str
+    first: int
+    last: int
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """What a device has of a log (by its client name, such as `inbox/normal`): watermarks that only grow."""
+
+    user: str
+    log: str
+    device: str
+    delivered: int
+    read: int

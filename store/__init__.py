@@ -1,0 +1,1 @@
+"""What outlives everything else: logs, cursors, owners; one port, two stores (Cassandra, SQLite)."""

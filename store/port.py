@@ -1,0 +1,59 @@
+"""The port of the durable store. Every write is idempotent; a call returns when all of it is durable.
+
+There are no transactions across logs. Writes of a partition's owner carry its epoch, and a write under a lower epoch
+never takes the place of one under a higher (see `claim`).
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from schemas.rows import RECENT, Append, Cursor, Head, Mark, Range, Row
+
+__all__ = ["RECENT", "Append", "Cursor", "Head", "Mark", "Migrations", "Range", "Row", "Store"]
+
+
+class Store(Protocol):
+    """What both stores do."""
+
+    async def open(self) -> None:
+        """Connect. Raises `StoreBehind` if migrations are missing and `StoreError` if the store cannot be reached."""
+
+    async def close(self) -> None:
+        """End all connections; what was acknowledged stays."""
+
+    async def epoch(self) -> str:
+        """Return the identity of this store, made once with it: cursors of another one mean nothing here."""
+
+    async def claim(self, stream: str, partition: int, owner: str) -> int:
+        """Make `owner` the writer of a partition and return its epoch, higher than every one before (µs)."""
+
+    async def heads(self, logs: Sequence[str], recent: int = RECENT) -> dict[str, Head]:
+        """Return the end of each log with the marks of its last `recent` rows; an empty `Head` where it has no rows."""
+
+    async def append(self, batches: Sequence[Append]) -> None:
+        """Write rows and heads. Repeating it changes nothing; under a lower epoch it has no effect."""
+
+    async def read(self, ranges: Sequence[Range]) -> list[list[Row]]:
+        """Return the rows of each range, by seq; what lies beyond the log's head is not shown."""
+
+    async def put_cursors(self, cursors: Sequence[Cursor]) -> None:
+        """Merge watermarks by max."""
+
+    async def get_cursors(self, users: Sequence[str]) -> dict[str, list[Cursor]]:
+        """Return the cursors of each user, an empty list where there are none."""
+
+    async def incarnations(self) -> dict[str, int]:
+        """Return how often each topic has been made."""
+
+    async def put_incarnation(self, topic: str, incarnation: int) -> None:
+        """Note that a topic was made again; a lower number than the one noted changes nothing."""
+
+
+class Migrations(Protocol):
+    """Changes of the store's schema, in order; each is applied once."""
+
+    async def pending(self) -> list[str]:
+        """Return the names of the migrations that are not applied, in order. Makes nothing."""
+
+    async def apply(self) -> list[str]:
+        """Apply them and return their names."""

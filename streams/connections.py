@@ -1,0 +1,125 @@
+"""The rule of the connections: the open sessions of a user, where a session starts, and what it is sent.
+
+Pure: no clock, no I/O. Cursors are watermarks that only grow, so acks may come in any order and more than once.
+"""
+
+from collections.abc import Container, Iterable, Sequence
+
+import msgspec
+
+from schemas.bus import GAP, Run
+from schemas.records import Connected
+from schemas.rows import Cursor, Head, Row
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where a session is."""
+
+    gateway: str
+    device: str
+
+
+class Watermark(msgspec.Struct, frozen=True, array_like=True):
+    """What a device has of a log, and what its user has read there."""
+
+    delivered: int = 0
+    read: int = 0
+
+    def merged(self, other: "Watermark") -> "Watermark":
+        """Return the higher of both, each part by itself."""
+        return Watermark(max(self.delivered, other.delivered), max(self.read, other.read))
+
+
+Sessions = dict[str, Place]  # the open sessions of a user, by session id
+Cursors = dict[str, dict[str, Watermark]]  # what a user's devices have: {device: {log: watermark}}
+
+
+def opened(sessions: Sessions, session: str, place: Place, dead: Container[str]) -> Sessions:
+    """Return the sessions with one registered, and without those of gateways that are dead."""
+    return {s: p for s, p in sessions.items() if p.gateway not in dead} | {session: place}
+
+
+def closed(sessions: Sessions, session: str) -> Sessions:
+    """Return the sessions without one."""
+    return {s: p for s, p in sessions.items() if s != session}
+
+
+def merged(cursors: Iterable[Cursor]) -> Cursors:
+    """Return cursors of one user by device and log; of several for the same, the highest watermarks."""
+    result: Cursors = {}
+    for cursor in cursors:
+        logs = result.setdefault(cursor.device, {})
+        logs[cursor.log] = logs.get(cursor.log, Watermark()).merged(Watermark(cursor.delivered, cursor.read))
+    return result
+
+
+def stored_cursor(cursors: Cursors, device: str, log: str) -> int:
+    """Return where a device without a cursor of its own starts.
+
+    That is its stored cursor or, if it was never seen, what no device of the user has acknowledged yet.
+    """
+    if device in cursors:
+        return cursors[device].get(log, Watermark()).delivered
+    return max((logs[log].delivered for logs in cursors.values() if log in logs), default=0)
+
+
+def read_mark(cursors: Cursors, log: str) -> int:
+    """Return up to where the user has read a log, on any device."""
+    return max((logs[log].read for logs in cursors.values() if log in logs), default=0)
+
+
+def start_of(said: Connected, *, log: str, head: int, epoch: str, cursors: Cursors, limit: int) -> tuple[int, str]:
+    """Return (after, notice) for a session in a log: where it starts, and why it does not start at its own cursor.
+
+    A cursor counts only with the epoch of the store it was made with, and only up to the head. More than `limit`
+    entries are not sent unasked.
+    """
+    stored = min(stored_cursor(cursors, said.device, log), head)
+    own = (said.cursors or {}).get(log)
+    after, notice = (stored, "") if own is None else (own, "")
+    if own is not None and (said.epoch != epoch or own > head):
+        after, notice = stored, "reset"
+    if head - after > limit:
+        return head, "too_long"
+    return after, notice
+
+
+def unread(head: Head, read: int, n_at_read: int | None) -> int:
+    """Return how many countable entries lie after the read mark; `n_at_read` is the count of the entry there."""
+    if read <= 0:
+        return head.n
+    if read >= head.seq:
+        return 0
+    return max(0, head.n - (n_at_read or 0))
+
+
+def run_of(row: Row, log: str, device: str, now_ms: int) -> Run:
+    """Return an entry as a device sees it: the frame, or why there is nothing for it."""
+    if row.device and row.device != device:
+        return Run(log=log, first=row.seq, last=row.seq, ts=0, frame=None, reason="other_device")
+    if row.expires and row.expires <= now_ms:
+        return Run(log=log, first=row.seq, last=row.seq, ts=0, frame=None, reason="expired")
+    return Run(log=log, first=row.seq, last=row.seq, ts=row.ts, frame=row.frame)
+
+
+def window(rows: Sequence[Row], *, log: str, device: str, head: int, now_ms: int, limit_bytes: int) -> list[Run]:
+    """Return the runs of rows for a device, joined where there is nothing to show, at most about `limit_bytes`.
+
+    What is left up to `head` is named by a last run with reason `GAP`: it exists, and the session asks for it.
+    """
+    runs: list[Run] = []
+    size = 0
+    last = rows[0].seq - 1 if rows else head
+    for row in rows:
+        run = run_of(row, log, device, now_ms)
+        size += len(run.frame or b"")
+        if size > limit_bytes and runs:
+            break
+        if run.frame is None and runs and runs[-1].reason == run.reason and runs[-1].frame is None:
+            runs[-1] = msgspec.structs.replace(runs[-1], last=run.last)
+        else:
+            runs.append(run)
+        last = row.seq
+    if last < head:
+        runs.append(Run(log=log, first=last + 1, last=head, reason=GAP))
+    return runs

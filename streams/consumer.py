@@ -1,0 +1,308 @@
+"""A Kafka consumer for Faust that loses nothing on a rebalance (at least once).
+
+Stock Faust throws fetched records away around a rebalance, takes the hole for a compacted record and commits past it.
+This subclasses the aiokafka driver through Faust's own extension points; nothing is patched.
+
+gate     Sources stay paused until recovery has sought and emptied the stream queues for the last time. Faust resumes
+         first, and what arrives meanwhile is emptied away.
+epoch    Counts assignments; a fetch, delivery, seek or commit begun under an older one has no effect.
+tear     Faust keeps topics together only where all members subscribe to all of them. Sources that were assigned
+         without their changelogs are not read, and a member that is stopping does not subscribe.
+offsets  Contiguity and watermark: see `streams.progress`.
+zombie   A commit refused at revocation means that the group went on without us: `MembershipLost` ends the worker.
+flow     One wait a fetch instead of one a record, and a full buffer pauses its whole topic, so that one lane's backlog
+         cannot block the delivery of another.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, cast
+
+from aiokafka.errors import IllegalStateError
+from faust.exceptions import ImproperlyConfigured
+from faust.transport.consumer import RecordMap, ensure_TP, ensure_TPset
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from schemas.errors import TocsinError
+from streams.progress import Admission, Progress
+
+FETCH_WAIT = 1.0  # s; the longest wait of one fetch
+FETCH_WAIT_FULL = 0.05  # s; the same while a full buffer keeps a topic out of the fetch
+YIELD_EVERY = 100  # records delivered before other tasks get a turn
+
+
+class MembershipLost(TocsinError):
+    """The group went on without this worker while it was at work; its local tables cannot be trusted."""
+
+
+class AssignmentWatcher(Protocol):
+    """Who wants to know how the assignment changes."""
+
+    def handing_over(self) -> None:
+        """Partitions are about to be given up: finish what is in work."""
+
+    def handed_over(self) -> None:
+        """Nothing is owned any more."""
+
+    async def took_over(self, partitions: set[int]) -> None:
+        """Partitions are owned, their tables are recovered, their sources are read from now on."""
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type information here
+    """Delivers every record of an assignment in order and commits only what was delivered and acked."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.assignment_epoch = 0
+        self.watcher: AssignmentWatcher | None = None
+        self._progress: defaultdict[TP, Progress] = defaultdict(Progress)
+        self._gate_open = self._sought = self._refused = False
+        self._held: set[TP] = set()  # to resume when the gate opens
+        self._active_changed = asyncio.Event()
+        super().__init__(*args, **kwargs)
+        if self.in_transaction:
+            raise ImproperlyConfigured("this consumer is at_least_once only")
+
+    # -- assignment ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _recovering(self) -> set[TP]:
+        """The changelog partitions of the tables that this worker owns."""
+        return cast("set[TP]", self.app.tables.recovery.active_tps)
+
+    def _stop_all_flow(self) -> None:
+        self.stop_flow()
+        self.app.flow_control.suspend()
+
+    def _next_epoch(self) -> None:
+        """Close the gate and forget the assignment."""
+        self.assignment_epoch += 1
+        self._gate_open = self._sought = self._refused = False
+        self._held.clear()
+        self._progress.clear()
+        self._buffered_partitions.clear()
+        if self.watcher:
+            self.watcher.handed_over()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let what is in work finish, commit it while the acks are still known, then hand over."""
+        self._stop_all_flow()
+        if self.watcher:
+            self.watcher.handing_over()
+        try:
+            if self.app.conf.stream_wait_empty and not self.app.should_stop:
+                await self.wait_empty()
+                await self.commit()  # the commit inside wait_empty is skipped while another one is under way
+                if self._refused:
+                    raise MembershipLost  # noqa: TRY301  # caught below: aiokafka would only log it
+        except Exception as exc:  # noqa: BLE001  # whatever it is, the worker must not go on
+            await self.crash(exc)
+        self._next_epoch()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Begin with everything paused, also after an empty assignment."""
+        self._stop_all_flow()
+        self._next_epoch()
+        self._paused_partitions.update(assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Resume what recovery has to read; hold the rest while the gate is closed."""
+        now = ensure_TPset(tps)
+        if not self._gate_open:
+            self._held |= now - self._recovering
+            now -= self._held
+        super().resume_partitions(now)
+        self._active_changed.set()
+
+    def resume_flow(self) -> None:
+        """Open the gate if this is the resume after the seek: recovery has just emptied the queues."""
+        super().resume_flow()
+        if self._sought and self._held:
+            self._gate_open = True
+            held, self._held = self._held - self._torn(), set()
+            self.resume_partitions(held)
+            if self.watcher:
+                self.add_future(self.watcher.took_over({tp.partition for tp in held if not self._is_changelog_tp(tp)}))
+
+    def _torn(self) -> set[TP]:
+        """Return the sources that came without their changelogs; they stay paused until the next rebalance."""
+        logs = [t.changelog_topic.get_topic_name() for t in self.app.tables.values() if not t.is_global]
+        size = self.topic_partitions
+        torn = {
+            tp
+            for tp in self._held
+            if not self._is_changelog_tp(tp)
+            and any(size(log) == size(tp.topic) and TP(log, tp.partition) not in self._recovering for log in logs)
+        }
+        if torn:
+            self.log.error("assigned without their changelogs, not read: %r", sorted(torn))
+        return torn
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the group, unless the worker is stopping: a member without changelogs tears topics apart."""
+        if self.app.should_stop:
+            self.log.warning("stopping: not subscribing")
+            return
+        await super().subscribe(topics)
+
+    async def perform_seek(self) -> None:
+        """Seek to the committed offsets, or to the earliest where nothing is committed."""
+        epoch = self.assignment_epoch
+        try:
+            committed = {ensure_TP(tp): offset for tp, offset in (await self.seek_to_committed()).items()}
+            start = {tp: offset for tp, offset in committed.items() if offset is not None}
+            new = [tp for tp, offset in committed.items() if offset is None and not self._is_changelog_tp(tp)]
+            if new:
+                first = await self.earliest_offsets(*new)
+                start.update((ensure_TP(tp), offset) for tp, offset in first.items())
+            if start and epoch == self.assignment_epoch:
+                await self.seek_wait(start)
+        except asyncio.CancelledError:
+            if epoch == self.assignment_epoch and not self.app.should_stop:  # recovery would go on unsought
+                await self.crash(RuntimeError("seek to the committed offsets timed out"))
+            raise
+        if epoch == self.assignment_epoch:  # else a newer assignment brings its own seek
+            for tp, offset in start.items():
+                self._progress[tp].start(offset, committed.get(tp))
+            self._sought = True
+
+    # -- delivery ------------------------------------------------------------------------------------------------------
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Leave the topic out of the fetches: its partitions share one buffer."""
+        siblings = {other for other in self._active_partitions if other.topic == tp.topic}
+        if siblings and not self.app.in_recovery:
+            self._active_partitions -= siblings
+            self._buffered_partitions |= siblings
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Fetch the topic again, except what has been paused since."""
+        siblings = {other for other in self._buffered_partitions if other.topic == tp.topic}
+        self._buffered_partitions -= siblings
+        self._active_partitions |= siblings - self._paused_partitions
+        self._active_changed.set()
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        stopped: tuple[type[BaseException], ...] = (*self.consumer_stopped_errors, asyncio.CancelledError)
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await self._drain_once()
+        except stopped:
+            if not self.app.should_stop:
+                raise
+
+    async def _drain_once(self) -> None:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+            return
+        epoch = self.assignment_epoch
+        self._active_changed.clear()
+        active = set(self._active_partitions)  # a copy: aiokafka takes a set that became empty for "all"
+        if not active:
+            await self.wait(self._active_changed, timeout=FETCH_WAIT)
+            return
+        records = await self._getmany(active, FETCH_WAIT_FULL if self._buffered_partitions else FETCH_WAIT)
+        if records and epoch == self.assignment_epoch and self.flow_active:
+            await self.wait_first(self._deliver(records, epoch), self.suspend_flow)
+
+    async def _deliver(self, records: RecordMap, epoch: int) -> None:
+        """Hand one fetch to the streams. If it is cut short, contiguity notices what was left out."""
+        for raw in records:
+            tp = ensure_TP(raw)
+            self._progress[tp].begin_fetch()
+            try:
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(raw))
+            except IllegalStateError:  # just revoked
+                return
+        skipped: set[TP] = set()
+        for count, (raw, record) in enumerate(self.scheduler.iterate(records), 1):
+            if count % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+            if epoch != self.assignment_epoch or not self.flow_active:
+                return
+            tp = ensure_TP(raw)
+            if tp in skipped or tp in self._paused_partitions:
+                skipped.add(tp)
+            elif not self.app.topics.acks_enabled_for(tp.topic):
+                await self.callback(self._to_message(tp, record))
+            elif (admission := self._progress[tp].admit(record.offset)) is Admission.DELIVER:
+                await self._deliver_one(tp, record, epoch)
+            elif admission is Admission.HOLE:
+                skipped.add(tp)
+                await self._read_again(tp, record.offset, epoch)
+
+    async def _deliver_one(self, tp: TP, record: Any, epoch: int) -> None:
+        try:
+            await self.callback(self._to_message(tp, record))
+        except BaseException:  # cut short (CancelledError): it was not delivered
+            if epoch == self.assignment_epoch:
+                self._progress[tp].undo(record.offset)
+            raise
+
+    async def _read_again(self, tp: TP, got: int, epoch: int) -> None:
+        wanted = cast("int", self._progress[tp].wanted)
+        self.log.warning("%s: wanted offset %s, got %s: reading again", tp, wanted, got)
+        try:
+            await self.seek_wait({tp: wanted})
+        except IllegalStateError:  # not assigned any more
+            if epoch == self.assignment_epoch:
+                raise
+
+    # -- acks and commits ----------------------------------------------------------------------------------------------
+
+    def track(self, messages: Iterable[Any]) -> None:
+        """Let a revocation wait for these messages until they are acked or abandoned."""
+        self._unacked_messages.update(messages)
+
+    def ack_all(self, messages: Iterable[Any], epoch: int) -> None:
+        """Note that the effects of messages taken under an assignment epoch are durable."""
+        for message in messages:
+            message.acked = True
+            self._unacked_messages.discard(message)
+            if epoch == self.assignment_epoch:
+                self._progress[message.tp].ack(message.offset)
+        if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
+            self._waiting_for_ack.set_result(None)
+
+    def abandon(self, messages: Iterable[Any]) -> None:
+        """Give messages up without an ack: they will be delivered again, here or to another member."""
+        for message in messages:
+            self._unacked_messages.discard(message)
+
+    async def verify_all_partitions_active(self) -> None:
+        """Do nothing: Faust watches its own stream iterators, which the micro-batch runner does not use."""
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (tp for tp in list(self._progress) if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._progress[tp].committable()
+
+    def _should_commit(self, _tp: TP, _offset: int) -> bool:
+        return True  # `Progress.committable` has decided
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: ARG002  # Faust's signature
+        """Commit unless the assignment has changed; note only what the broker took."""
+        epoch = self.assignment_epoch
+        assignment = self.assignment()
+        mine = {tp: offset for tp, offset in offsets.items() if tp in assignment}
+        if not mine:
+            return False
+        if not await self._commit(mine):
+            self._refused = epoch == self.assignment_epoch
+            return False
+        if epoch == self.assignment_epoch:
+            for tp, offset in mine.items():
+                self._progress[tp].committed = offset
+            self.app.tables.on_commit(mine)
+            self.app.monitor.on_tp_commit(mine)
+        return True
+
+
+class Transport(driver.Transport):  # type: ignore[misc]  # Faust has no type information here
+    """The aiokafka transport with our `Consumer`."""
+
+    Consumer = Consumer

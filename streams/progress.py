@@ -1,0 +1,83 @@
+"""How far the consumption of one partition has come: what was delivered, what was acked, what may be committed.
+
+Pure: the consumer asks it about every record of a fetch and every ack. Two rules keep records from being lost:
+
+contiguity  A fetch that begins beyond the wanted offset is not delivered but read again. Only when the second fetch
+            begins with the very same hole is the hole real (compaction, a transaction marker).
+watermark   What may be committed is the end of the unbroken run of delivered and acked offsets.
+"""
+
+from collections import deque
+from enum import Enum
+
+
+class Admission(Enum):
+    """What to do with a record that was fetched."""
+
+    DELIVER = "deliver"
+    OLD = "old"  # delivered before, or nothing is wanted of the partition
+    HOLE = "hole"  # records before it are missing: seek back to `wanted`
+
+
+class Progress:
+    """The progress of one partition within one assignment; offsets are Kafka's."""
+
+    __slots__ = ("_acked", "_begun", "_confirmed", "_delivered", "_hole", "committed", "wanted", "watermark")
+
+    def __init__(self) -> None:
+        self.wanted: int | None = None  # the next offset to deliver
+        self.watermark: int | None = None  # everything below it was delivered and acked
+        self.committed: int | None = None  # what the broker has taken
+        self._delivered: deque[int] = deque()  # not yet below the watermark
+        self._acked: set[int] = set()
+        self._hole: tuple[int, int] | None = None  # (wanted, got) for which the partition was sought back
+        self._confirmed: tuple[int, int] | None = None
+        self._begun = False
+
+    def start(self, offset: int, committed: int | None) -> None:
+        """Begin at `offset`."""
+        self.wanted = offset
+        self.committed = committed
+
+    def begin_fetch(self) -> None:
+        """Note that the records to come are of one new fetch."""
+        self._confirmed, self._hole, self._begun = self._hole, None, False
+
+    def admit(self, offset: int) -> Admission:
+        """Decide about a record. If it is to be delivered it counts as delivered from here on."""
+        wanted = self.wanted
+        if wanted is None or offset < wanted:
+            return Admission.OLD
+        if offset > wanted and not self._begun and self._confirmed != (wanted, offset):
+            self._hole = (wanted, offset)
+            return Admission.HOLE
+        self._begun = True  # a fetch is given whole, so a hole inside it is real
+        self._acked.discard(offset)  # an ack counts only after the delivery
+        self._delivered.append(offset)
+        self.wanted = offset + 1
+        return Admission.DELIVER
+
+    def undo(self, offset: int) -> None:
+        """Take back the last admission: the delivery was cut short."""
+        if self._delivered and self._delivered[-1] == offset:
+            self._delivered.pop()
+            self.wanted = offset
+
+    def ack(self, offset: int) -> None:
+        """Note that the effects of a record are durable."""
+        self._acked.add(offset)
+
+    def committable(self) -> int | None:
+        """Return the offset to commit, or None if the broker has it already."""
+        delivered, acked = self._delivered, self._acked
+        while delivered and delivered[0] in acked:
+            acked.discard(delivered[0])
+            self.watermark = delivered.popleft() + 1
+        if self.watermark is None or (self.committed is not None and self.watermark <= self.committed):
+            return None
+        return self.watermark
+
+    @property
+    def in_flight(self) -> int:
+        """How many records are delivered and not yet below the watermark."""
+        return len(self._delivered)

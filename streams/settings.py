@@ -1,0 +1,141 @@
+"""Settings: environment variables `TOCSIN_*`, or the same names in the TOML file that `TOCSIN_CONFIG` names.
+
+They are read once, at the start of a process. An unknown or malformed one stops the start with one clear line.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from schemas.errors import SettingsError
+
+PREFIX: Final = "TOCSIN_"
+SECRET_NAMES: Final = ("secret",)
+NOT_SETTINGS: Final = (f"{PREFIX}CONFIG", f"{PREFIX}CACHE")  # where settings and downloads lie
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Count = Annotated[int, Meta(ge=1)]
+Secret = Annotated[str, Meta(min_length=32)]
+Prefix = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}$")]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that can be set. Field `kafka` is the variable `TOCSIN_KAFKA`, and so on; the descriptions are its help."""
+
+    kafka: Annotated[str, Meta(description="brokers, host:port separated by commas")] = "127.0.0.1:9092"
+    redis: Annotated[str, Meta(description="URL of Redis")] = "redis://127.0.0.1:6379/0"
+    store: Annotated[
+        str,
+        Meta(description="cassandra://host:port/keyspace or sqlite:///path; empty: SQLite in the data folder"),
+    ] = ""
+    secret: Annotated[Secret | None, Meta(description="HS256 key of the tokens, at least 32 characters")] = None
+    data: Annotated[str, Meta(description="folder for tables and embedded data")] = ".tocsin"
+    prefix: Annotated[Prefix, Meta(description="stands before every topic, group and channel")] = ""
+    profile: Annotated[Literal["dev", "prod"], Meta(description="dev or prod: which sizes of topics.yaml")] = "dev"
+    topics: Annotated[str, Meta(description="path of another topics.yaml; empty: the one that comes with Tocsin")] = ""
+    host: Annotated[str, Meta(description="address that the gateway listens on")] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="port of the gateway")] = 8080
+    url: Annotated[str, Meta(description="what clients use to reach the gateway; empty: ws://host:port")] = ""
+    metrics_port: Annotated[
+        Port, Meta(description="/metrics and /health of this process; 0: a free one, written to the log")
+    ] = 0
+    origins: Annotated[
+        str,
+        Meta(description="origins that browsers may connect from, separated by commas; empty: same host only, *: all"),
+    ] = ""
+    heartbeat: Annotated[Seconds, Meta(description="s between WebSocket pings")] = 25.0
+    idle: Annotated[Seconds, Meta(description="s without a sign of life after which a session ends")] = 30.0
+    sessions: Annotated[Count, Meta(description="sessions that one gateway process takes")] = 18_000
+    drain: Annotated[Seconds, Meta(description="s over which a stopping gateway sends its clients away")] = 10.0
+    backlog: Annotated[Count, Meta(description="entries a log that a device is sent unasked when it comes back")] = (
+        10_000
+    )
+    instance: Annotated[str, Meta(description="id of this worker in its group (static membership); empty: none")] = ""
+    session_timeout: Annotated[
+        Seconds, Meta(description="s after which Kafka gives a silent worker's partitions to others")
+    ] = 10.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
+    ] = "info"
+
+    def store_url(self) -> str:
+        """Return the store's URL, the SQLite file in the data folder if none was given."""
+        return self.store or f"sqlite:///{Path(self.data).absolute() / 'tocsin.db'}"
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Return the settings of an environment. Raises `SettingsError` with one line that says what to do."""
+    return settings_from(read_values(environment))
+
+
+def read_values(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what an environment sets, by field, before it is checked; the environment wins over the file."""
+    values: dict[str, Any] = {}
+    if path := environment.get(f"{PREFIX}CONFIG"):
+        values.update(_from_file(Path(path)))
+    for name, value in environment.items():
+        if name.startswith(PREFIX) and name not in NOT_SETTINGS:
+            values[name.removeprefix(PREFIX).lower()] = value
+    return values
+
+
+def settings_from(values: Mapping[str, Any]) -> Settings:
+    """Return the settings made of values by field. Raises `SettingsError`."""
+    for field in values:
+        if field not in Settings.__struct_fields__:
+            raise SettingsError(f"{PREFIX}{field.upper()} is not a setting{_did_you_mean(field)}")
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as exc:
+        message, _, path = str(exc).partition(" - at `$.")
+        raise SettingsError(f"{PREFIX}{path.rstrip('`').upper()}: {message}") from None
+
+
+def _did_you_mean(field: str) -> str:
+    near = difflib.get_close_matches(field, Settings.__struct_fields__, n=1)
+    hint = f"did you mean {PREFIX}{near[0].upper()}? " if near else ""
+    return f"; {hint}`tocsin config` lists them"
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except OSError as exc:
+        raise SettingsError(f"{PREFIX}CONFIG: {path} cannot be read: {exc.strerror}") from None
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"{PREFIX}CONFIG: {path} is not TOML: {exc}") from None
+    wrong = [name for name in values if not name.startswith(PREFIX)]
+    if wrong:
+        raise SettingsError(f"{path}: {wrong[0]} is not a setting; names begin with {PREFIX}")
+    return {name.removeprefix(PREFIX).lower(): value for name, value in values.items()}
+
+
+def redacted(settings: Settings) -> dict[str, Any]:
+    """Return the settings for printing: secrets and passwords in URLs are replaced by `***`."""
+    shown = msgspec.structs.asdict(settings)
+    for name in SECRET_NAMES:
+        if shown[name]:
+            shown[name] = "***"
+    return {name: _without_password(value) if isinstance(value, str) else value for name, value in shown.items()}
+
+
+def _without_password(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    if not (separator and at):
+        return value
+    return f"{scheme}://{credentials.partition(':')[0]}:***@{host}"
+
+
+def descriptions() -> dict[str, str]:
+    """Return the help of every setting, by field."""
+    schema = msgspec.json.schema(Settings)
+    properties: dict[str, dict[str, Any]] = schema["$defs"]["Settings"]["properties"]
+    return {name: described["description"] for name, described in properties.items()}

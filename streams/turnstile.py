@@ -1,0 +1,50 @@
+"""The turnstile of a worker: one micro-batch at a time from take to ack, the most urgent agent first.
+
+Nothing else orders two agents of a worker. It makes "register the session and note the heads" one step, and keeps a
+backlog of `bulk` from standing in front of `critical`.
+"""
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+
+
+class Turnstile:
+    """Lets one holder through at a time; among those that wait the lowest `priority` goes first, then the oldest."""
+
+    def __init__(self) -> None:
+        self._busy = False
+        self._arrivals = count()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+
+    @asynccontextmanager
+    async def turn(self, priority: int) -> AsyncIterator[None]:
+        """Hold the turnstile for the length of a `with` block."""
+        await self._enter(priority)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _enter(self, priority: int) -> None:
+        if not self._busy:
+            self._busy = True
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (priority, next(self._arrivals), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # the turn came together with the cancellation: pass it on
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        while self._waiting:
+            *_, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._busy = False

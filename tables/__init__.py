@@ -1,0 +1,1 @@
+"""What a worker remembers of the logs it owns: one RocksDB table a module, its docstring names its single writer."""

@@ -1,0 +1,42 @@
+"""Table `connections`: the open sessions of every user, by user.
+
+Single writer: the connections agent (`agents/connections.py`), under the turnstile. The inbox agents only read it.
+
+Sessions are soft state: gateways announce them again under each new epoch of the partition, so a stale or lost value
+heals by itself.
+"""
+
+from typing import Any
+
+import msgspec
+
+from streams.connections import Sessions
+from streams.producer import BatchProducer
+from tables.rocks import RocksTable
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Sessions).decode
+
+
+class ConnectionTable:
+    """Sessions by user id."""
+
+    def __init__(self, app: Any, *, partitions: int) -> None:
+        self._rocks = RocksTable(app, "connections", partitions=partitions)
+
+    def get(self, partition: int, user: str) -> Sessions:
+        """Return the open sessions of a user."""
+        value = self._rocks.get(partition, user.encode())
+        return {} if value is None else _decode(value)
+
+    async def write(self, producer: BatchProducer, states: dict[int, dict[str, Sessions]]) -> None:
+        """Write sessions by partition and user, and return when the changelog has them."""
+        await self._rocks.write(
+            producer,
+            {
+                partition: [
+                    (user.encode(), _encode(sessions) if sessions else None) for user, sessions in changed.items()
+                ]
+                for partition, changed in states.items()
+            },
+        )

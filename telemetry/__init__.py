@@ -1,0 +1,1 @@
+"""Metrics, health and logging, the same in every process."""

@@ -1,0 +1,36 @@
+"""Metrics of a gateway process."""
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+
+from schemas.logs import INBOX_LOGS
+from telemetry.fast import Latencies, Tally
+
+
+class GatewayMetrics:
+    """What a gateway counts; one object a process."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(name, text, registry=registry)
+
+        self.connections = gauge("tocsin_connections", "Sessions that are open")
+        self.opened = counter("tocsin_connections_opened_total", "Sessions that were opened")
+        self.closed = counter("tocsin_connections_closed_total", "Sessions that ended, by close code", "code")
+        self.refused = counter("tocsin_connections_refused_total", "Handshakes refused, by HTTP status", "status")
+        self.reconnects = counter("tocsin_reconnects_total", "Sessions opened with cursors of an earlier one")
+        self.frames_received = counter("tocsin_frames_received_total", "Text messages of clients")
+        self.slow = counter("tocsin_slow_clients_total", "Sessions ended because the client read too slowly")
+        self.fenced = gauge("tocsin_fenced_parts_total", "Parts of a former owner that were dropped")
+        self.gaps = gauge("tocsin_stream_gaps_total", "Times that messages of a worker were missing")
+        self.unknown = counter("tocsin_unknown_sessions_total", "Deliveries for sessions that are not here")
+        self.resyncs = counter("tocsin_session_resyncs_total", "Sessions synced because something may have been lost")
+        self.outbox_waiting = gauge("tocsin_outbox_waiting", "Items that wait to be written to Kafka")
+        self.outbox_failures = counter("tocsin_outbox_failures_total", "Writes to Kafka that failed and are repeated")
+        self.dropped_acks = gauge("tocsin_dropped_acks_total", "Acks dropped because Kafka was away for too long")
+        self.deliveries = Tally(registry, "tocsin_deliveries", "Entries written to sockets", "log", INBOX_LOGS)
+        self.latency = Latencies(
+            registry, "tocsin_delivery_latency_seconds", "From the append in Kafka to the write to the socket"
+        )

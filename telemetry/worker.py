@@ -1,0 +1,42 @@
+"""Metrics of a worker process."""
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from schemas.records import REASONS
+from telemetry.fast import Tally
+
+BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # records
+BATCH_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+
+class WorkerMetrics:
+    """What a worker counts; one object a process."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._batch_records = Histogram(
+            "tocsin_batch_records", "Records that a micro-batch took", ["agent"], buckets=BATCHES, registry=registry
+        )
+        self._batch_seconds = Histogram(
+            "tocsin_batch_seconds",
+            "From the take of a micro-batch to its ack",
+            ["agent"],
+            buckets=BATCH_SECONDS,
+            registry=registry,
+        )
+        self.records = Tally(registry, "tocsin_records", "Records that were processed", "agent", ())
+        self.entries = Tally(registry, "tocsin_entries_appended", "Entries appended to logs", "lane", ())
+        self.repeats = Tally(registry, "tocsin_repeats", "Records whose entry was there already", "lane", ())
+        self.expired = Tally(registry, "tocsin_expired", "Records that came after their time", "lane", ())
+        self.dead_letters = Tally(registry, "tocsin_dead_letters", "Records not processed", "reason", tuple(REASONS))
+        self.moved = Tally(registry, "tocsin_records_moved", "Records sent on to their home partition", "topic", ())
+        self.retries = Tally(registry, "tocsin_batch_retries", "Batches tried again: a server is away", "agent", ())
+        self.publish_failures = Counter(
+            "tocsin_publish_failures", "Messages that Redis did not take", registry=registry
+        )
+        self.partitions = Gauge("tocsin_partitions_owned", "Partitions owned", registry=registry)
+
+    def batch(self, agent: str, records: int, seconds: float) -> None:
+        """Note a micro-batch that is done."""
+        self._batch_records.labels(agent).observe(records)
+        self._batch_seconds.labels(agent).observe(seconds)
+        self.records.add(agent, records)
