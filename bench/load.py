@@ -1,0 +1,65 @@
+"""A producer as upstream services have one: plain Kafka records, every acknowledgement noted."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Load:
+    """Produces notifications; `acknowledged` holds, by user and lane, the ids that Kafka has taken, in order."""
+
+    def __init__(self, brokers: str) -> None:
+        self._brokers = brokers
+        self._producer: Any = None
+        self.acknowledged: defaultdict[str, list[str]] = defaultdict(list)
+        self.count = 0
+
+    async def __aenter__(self) -> "Load":
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._brokers, acks="all", enable_idempotence=True, linger_ms=2
+        )
+        await self._producer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._producer.stop()
+
+    async def send(self, user: str, lane: str = "normal", **fields: Any) -> "asyncio.Future[Any]":
+        """Produce one record; the future is done when Kafka has it."""
+        self.count += 1
+        id_ = f"n{self.count}"
+        value = {"id": id_, "user": user, "kind": "order.paid", "title": "Your order is paid", "body": "x" * 60, **fields}
+        future: asyncio.Future[Any] = await self._producer.send(
+            f"notifications.{lane}", _encode(value), key=user.encode()
+        )
+        future.add_done_callback(lambda done: self._note(done, user, id_))
+        return future
+
+    def _note(self, done: "asyncio.Future[Any]", user: str, id_: str) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self.acknowledged[user].append(id_)
+
+    async def burst(self, users: Iterable[str], lane: str = "normal") -> None:
+        """Produce one record for each user as fast as Kafka takes them, and return when it has all."""
+        waits = [await self.send(user, lane) for user in users]
+        await asyncio.gather(*waits)
+
+    async def steady(
+        self, rate: float, seconds: float, user: Callable[[int], str], lane: str = "normal"
+    ) -> None:
+        """Produce at a steady rate, by the clock: what falls behind is caught up."""
+        begin, sent = time.monotonic(), 0
+        waits: list[asyncio.Future[Any]] = []
+        while (now := time.monotonic() - begin) < seconds:
+            while sent < now * rate:
+                waits.append(await self.send(user(sent), lane))
+                sent += 1
+            await asyncio.sleep(min(0.002, 1 / rate))
+        await asyncio.gather(*waits)

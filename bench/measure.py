@@ -1,0 +1,36 @@
+"""Figures: CPU by process, percentiles, tables on the terminal."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+
+def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
+    """Return user and system time of each process so far, with its children."""
+    result: dict[str, float] = {}
+    for name, pid in pids.items():
+        try:
+            process = psutil.Process(pid)
+            family = [process, *process.children(recursive=True)]
+            result[name] = sum(sum(p.cpu_times()[:2]) for p in family)
+        except psutil.NoSuchProcess:
+            result[name] = 0.0
+    return result
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """Return the value below which `share` (0 to 1) of the values lie; 0 for none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+
+def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    for row in rows:
+        table.add_row(*(f"{cell:,.1f}" if isinstance(cell, float) else str(cell) for cell in row))
+    Console().print(table)
