@@ -1,0 +1,145 @@
+"""Appends as batches for Cassandra: grouped, bounded, with values already in the form of the wire.
+
+A micro-batch is mostly one row for each of many logs. Rows of many logs travel in one unlogged batch, which costs a
+fifth of as many single writes; the rows of one log that share a batch also share a fate, and those that do not fit
+into one batch go in **rounds**, one after the other, so that a head never runs ahead of its rows.
+"""
+
+import struct
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, Final
+
+from cassandra.query import BatchStatement, BatchType
+
+from store.buckets import BUCKET_ROWS, bucket_of
+from store.port import Append, Row
+
+BATCH_ROWS: Final = 40
+BATCH_BYTES: Final = 48 * 1024  # below the size at which Cassandra warns (64 KiB); a larger row travels alone
+STATEMENT_BYTES: Final = 160  # of a row beside its texts and blobs, about
+
+PUT_ROW: Final = """
+INSERT INTO log_rows (log, bucket, seq, src, n, key, digest, ts, expires, device, frame)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+PUT_LAST_ROW: Final = """
+INSERT INTO log_rows (log, bucket, seq, src, n, key, digest, ts, expires, device, frame, head_seq, head_src, head_n)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+
+Values = tuple[bytes, ...]
+Statement = tuple[bool, bytes, Values]  # (True: prepared, id, values), as the driver keeps it inside a batch
+
+bigint: Final = struct.Struct(">q").pack
+integer: Final = struct.Struct(">i").pack
+
+
+class Segment:
+    """Consecutive rows of one log in one bucket, the last of which carries the head."""
+
+    __slots__ = ("key", "rows", "size", "values")
+
+    def __init__(self, append: Append, rows: Sequence[Row], size: int) -> None:
+        log, bucket, epoch = append.log.encode(), integer(bucket_of(rows[0].seq)), bigint(append.epoch)
+        *before, last = rows
+        self.key = routing_key(log, bucket)
+        self.values = [(log, bucket, *_row_values(row), epoch) for row in before]
+        seq, src, n, *rest = _row_values(last)
+        self.values.append((log, bucket, seq, src, n, *rest, seq, src, n, epoch))
+        self.rows = len(rows)
+        self.size = size  # bytes, about
+
+
+class Group:
+    """Segments that travel in one batch to one replica."""
+
+    __slots__ = ("rows", "segments", "size")
+
+    def __init__(self, first: Segment) -> None:
+        self.segments = [first]
+        self.rows, self.size = first.rows, first.size
+
+    def takes(self, segment: Segment) -> bool:
+        """Add a segment if the batch stays within its bounds."""
+        if self.rows + segment.rows > BATCH_ROWS or self.size + segment.size > BATCH_BYTES:
+            return False
+        self.segments.append(segment)
+        self.rows += segment.rows
+        self.size += segment.size
+        return True
+
+
+def routing_key(log: bytes, bucket: bytes) -> bytes:
+    """Return the partition key (log, bucket) as Cassandra hashes it."""
+    return b"".join((struct.pack(">H", len(log)), log, b"\0\0\4", bucket, b"\0"))
+
+
+def rounds(appends: Sequence[Append], replica: Callable[[bytes], Hashable]) -> list[list[Group]]:
+    """Plan appends: what is in one round may be sent at once, the next round only after it has been answered.
+
+    `replica` names the node that a routing key belongs to. Raises `struct.error` or `UnicodeEncodeError` for a value
+    that does not fit its column.
+    """
+    planned: list[list[Group]] = []
+    last_groups: list[dict[Hashable, Group]] = []
+    begun: dict[str, int] = {}  # rounds that a log has taken already
+    for append in appends:
+        for rows, size in _cut(append):
+            number = begun[append.log] = begun.get(append.log, -1) + 1
+            if number == len(planned):
+                planned.append([])
+                last_groups.append({})
+            segment = Segment(append, rows, size)
+            home = replica(segment.key)
+            group = last_groups[number].get(home)
+            if group is None or not group.takes(segment):
+                group = last_groups[number][home] = Group(segment)
+                planned[number].append(group)
+    return planned
+
+
+def new_buckets(appends: Sequence[Append]) -> list[tuple[str, int]]:
+    """Return (log, bucket) for each bucket but the first of a log that the appends begin."""
+    return [(append.log, bucket_of(row.seq)) for append in appends for row in append.rows if row.seq % BUCKET_ROWS == 0]
+
+
+def batch(group: Group, put_row: bytes, put_last_row: bytes) -> Any:
+    """Return the driver's statement of a group, given the ids of the prepared `PUT_ROW` and `PUT_LAST_ROW`."""
+    parts: list[Statement] = []
+    for segment in group.segments:
+        *before, last = segment.values
+        parts.extend([(True, put_row, values) for values in before])
+        parts.append((True, put_last_row, last))
+    return unlogged(parts, group.segments[0].key)
+
+
+def unlogged(parts: list[Statement], key: bytes) -> Any:
+    """Return a batch of prepared statements that is sent to a replica of the routing key.
+
+    The values go in as bytes: a third of the cost of having the driver bind them. Where it keeps them is private to it,
+    which is why its version is pinned.
+    """
+    statement = BatchStatement(batch_type=BatchType.UNLOGGED)
+    statement.routing_key = key
+    statement._statements_and_parameters = parts  # noqa: SLF001 - see above
+    return statement
+
+
+def _cut(append: Append) -> Iterator[tuple[list[Row], int]]:
+    """Cut the rows of a log into what fits a batch and a bucket, each with its size in bytes."""
+    rows: list[Row] = []
+    size = 0
+    for row in append.rows:
+        cost = STATEMENT_BYTES + len(append.log) + len(row.key) + len(row.device) + len(row.frame)
+        full = len(rows) == BATCH_ROWS or size + cost > BATCH_BYTES
+        if rows and (full or row.seq % BUCKET_ROWS == 0):
+            yield rows, size
+            rows, size = [], 0
+        rows.append(row)
+        size += cost
+    yield rows, size
+
+
+def _row_values(row: Row) -> Values:
+    return (
+        bigint(row.seq), bigint(row.src), bigint(row.n), row.key.encode(), row.digest,
+        bigint(row.ts), bigint(row.expires), row.device.encode(), row.frame,
+    )  # fmt: skip

@@ -1,0 +1,227 @@
+"""The store on Cassandra: the same promises as SQLite's, for many machines.
+
+What a partition's owner writes carries its epoch as write timestamp, so a write under a lower epoch loses, whenever it
+arrives; cursors carry their value, so they only grow. Neither costs a condition. How a log lies in buckets is said in
+`store.buckets`, how rows travel in `store.batches`.
+"""
+
+import asyncio
+import struct
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
+from cassandra.protocol import ErrorMessage
+
+from schemas.errors import StoreError
+from store.batches import PUT_LAST_ROW, PUT_ROW, Group, Statement, batch, bigint, new_buckets, rounds, unlogged
+from store.buckets import End, is_full, is_short, last_end, pieces, window
+from store.cassandra_migrations import pending
+from store.cluster import Address, connect
+from store.migration import IDENTITY, refuse_if_behind
+from store.port import RECENT, Append, Cursor, Head, Mark, Range, Row
+from store.requests import Request, Requests, Rows
+
+CLAIMS: Final = 20  # attempts of a claim against others that claim at the same time
+MISFIT: Final = "a value does not fit its column: {}"
+CURSOR_BATCH: Final = 20  # cursors, of two statements each, in one batch
+CURSOR_BYTES: Final = 100  # of one of these statements, about
+
+_STATEMENTS: Final = {
+    "put_row": PUT_ROW,
+    "put_last_row": PUT_LAST_ROW,
+    "put_bucket": "UPDATE log_rows USING TIMESTAMP ? SET last_bucket = ? WHERE log = ? AND bucket = 0",
+    "end": """
+        SELECT last_bucket, WRITETIME(head_seq), head_seq, head_src, head_n
+        FROM log_rows WHERE log = ? AND bucket = ? LIMIT 1""",
+    "marks": """
+        SELECT seq, src, n, key, digest
+        FROM log_rows WHERE log = ? AND bucket = ? AND seq >= ? AND seq <= ? ORDER BY seq ASC""",
+    "rows": """
+        SELECT head_seq, seq, src, n, key, digest, ts, expires, device, frame
+        FROM log_rows WHERE log = ? AND bucket = ? AND seq >= ? AND seq <= ? ORDER BY seq ASC""",
+    "claim": "UPDATE owners SET epoch = ?, owner = ? WHERE stream = ? AND part = ? IF epoch < ?",
+    "first_claim": "INSERT INTO owners (stream, part, epoch, owner) VALUES (?, ?, ?, ?) IF NOT EXISTS",
+    "put_delivered": "INSERT INTO cursors (user, log, device, delivered) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+    "put_read": "INSERT INTO cursors (user, log, device, read) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+    "cursors": "SELECT user, log, device, delivered, read FROM cursors WHERE user = ?",
+    "incarnations": "SELECT topic, incarnation FROM incarnations",
+    "put_incarnation": "INSERT INTO incarnations (topic, incarnation) VALUES (?, ?) USING TIMESTAMP ?",
+}
+
+
+class CassandraStore:
+    """The port `Store` on one keyspace."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    async def open(self) -> None:
+        """Connect. Raises `StoreBehind` if migrations are missing and `StoreError` if no node can be reached."""
+        self._session = await asyncio.to_thread(connect, self._address)
+        try:
+            self._statements, self._epoch = await asyncio.to_thread(_prepare, self._session, self._address)
+        except BaseException:
+            await asyncio.to_thread(self._session.cluster.shutdown)
+            raise
+        self._requests = Requests(self._session)
+
+    async def close(self) -> None:
+        """End all connections; what was acknowledged stays."""
+        self._requests.close()
+        await asyncio.to_thread(self._session.cluster.shutdown)
+
+    async def epoch(self) -> str:
+        """Return the identity of this store: 32 hexadecimal digits."""
+        return self._epoch
+
+    async def claim(self, stream: str, partition: int, owner: str) -> int:
+        """Make `owner` the writer of a partition and return its epoch, higher than every one before (µs)."""
+        epoch = time.time_ns() // 1000
+        for _ in range(CLAIMS):
+            done, *before = (await self._ask("claim", [(epoch, owner, stream, partition, epoch)]))[0][0]
+            if not done and (not before or before[0] is None):  # nobody has claimed it yet
+                done, *before = (await self._ask("first_claim", [(stream, partition, epoch, owner)]))[0][0]
+                before = before[2:3]  # of stream, part, epoch, owner
+            if done:
+                return epoch
+            epoch = max(epoch, before[0]) + 1
+        raise StoreError(f"{owner} could not claim {stream}/{partition}: {CLAIMS} others claimed it at the same time")
+
+    async def heads(self, logs: Sequence[str], recent: int = RECENT) -> dict[str, Head]:
+        """Return the end of each log and its last `recent` marks; of a log without rows an empty `Head`."""
+        ends = await self._ends(logs)
+        ranges = [Range(log, end.seq - recent + 1, end.seq) for log, end in ends.items() if end]
+        asked = [(wanted.log, *piece) for wanted in ranges for piece in pieces(wanted)]
+        marks: dict[str, list[Mark]] = {wanted.log: [] for wanted in ranges}
+        for (log, *_), found in zip(asked, await self._ask("marks", asked), strict=True):
+            marks[log].extend([Mark(*row) for row in found])
+        return {
+            log: Head(end.seq, end.src, end.n, tuple(reversed(marks[log]))) if end else Head()
+            for log, end in ends.items()
+        }
+
+    async def append(self, batches: Sequence[Append]) -> None:
+        """Write rows and heads. Of a call that fails, some logs may have been written, each without a hole."""
+        written = [append for append in batches if append.rows]
+        try:
+            planned = rounds(written, self._replicas())
+        except (struct.error, ValueError) as exc:
+            raise StoreError(MISFIT.format(exc)) from exc
+        buckets = [(bucket, bucket, log) for log, bucket in new_buckets(written)]
+        await self._ask("put_bucket", buckets)
+        for groups in planned:
+            await self._requests.run([self._batch(group) for group in groups])
+
+    async def read(self, ranges: Sequence[Range]) -> list[list[Row]]:
+        """Return the rows of each range, by seq; what lies beyond the log's head is not shown."""
+        # bucket 0 says itself where it ends; a later one may be a former owner's; a long range is cut at the head
+        ends = await self._ends(list({wanted.log for wanted in ranges if not is_short(wanted)}))
+        asked = [(number, piece) for number, wanted in enumerate(ranges) for piece in pieces(_clipped(wanted, ends))]
+        found = await self._ask("rows", [(ranges[number].log, *piece) for number, piece in asked])
+        rows: list[list[Row]] = [[] for _ in ranges]
+        for (number, _), part in zip(asked, found, strict=True):
+            rows[number].extend([Row(*values) for head, *values in part if head is not None and values[0] <= head])
+        return [_dense(part) for part in rows]
+
+    async def put_cursors(self, cursors: Sequence[Cursor]) -> None:
+        """Merge watermarks by max."""
+        groups = [cursors[start : start + CURSOR_BATCH] for start in range(0, len(cursors), CURSOR_BATCH)]
+        try:
+            requests = [self._cursor_batch(group) for group in groups]
+        except (struct.error, ValueError) as exc:
+            raise StoreError(MISFIT.format(exc)) from exc
+        await self._requests.run(requests)
+
+    async def get_cursors(self, users: Sequence[str]) -> dict[str, list[Cursor]]:
+        """Return the cursors of each user by log and device, an empty list where there are none."""
+        found = await self._ask("cursors", [(user,) for user in users])
+        return {
+            user: [Cursor(name, log, device, delivered, read) for name, log, device, delivered, read in rows]
+            for user, rows in zip(users, found, strict=True)
+        }
+
+    async def incarnations(self) -> dict[str, int]:
+        """Return how often each topic has been made."""
+        return dict((await self._ask("incarnations", [()]))[0])
+
+    async def put_incarnation(self, topic: str, incarnation: int) -> None:
+        """Note that a topic was made again; a lower number than the one noted changes nothing."""
+        await self._ask("put_incarnation", [(topic, incarnation, incarnation)])
+
+    async def _ask(self, name: str, values: Iterable[tuple[Any, ...]]) -> list[Rows]:
+        return await self._requests.run([self._bound(name, row) for row in values])
+
+    async def _ends(self, logs: Sequence[str]) -> dict[str, End | None]:
+        """Return the head of each log, None where it has no rows."""
+        ends: dict[str, End | None] = {}
+        open_ends: dict[str, int] = {}  # logs whose head may lie in a later bucket than 0, and where to look
+        for log, rows in zip(logs, await self._ask("end", [(log, 0) for log in logs]), strict=True):
+            last, *values = rows[0] if rows else (None, None)
+            ends[log] = end = End(*values) if len(values) > 1 and values[0] is not None else None
+            if last or is_full(0, end):
+                open_ends[log] = last or 0
+        while open_ends:
+            asked = [(log, bucket) for log, last in open_ends.items() for bucket in window(last)]
+            seen: dict[str, dict[int, End | None]] = {log: {} for log in open_ends}
+            for (log, bucket), rows in zip(asked, await self._ask("end", asked), strict=True):
+                seen[log][bucket] = End(*rows[0][1:]) if rows and rows[0][1] is not None else None
+            ends.update({log: last_end(found) for log, found in seen.items()})
+            open_ends = {log: last - 2 for log, last in open_ends.items() if ends[log] is None and last > 1}
+        return ends
+
+    def _replicas(self) -> Callable[[bytes], Hashable]:
+        """Return what names the first replica of a routing key; with one node they are all alike."""
+        metadata = self._session.cluster.metadata
+        if len(metadata.all_hosts()) == 1:
+            return lambda _: None
+        return lambda key: next(iter(metadata.get_replicas(self._address.keyspace, key)), None)
+
+    def _batch(self, group: Group) -> Request:
+        row, last_row = self._statements["put_row"].query_id, self._statements["put_last_row"].query_id
+        return Request(batch(group, row, last_row), group.size)
+
+    def _cursor_batch(self, cursors: Sequence[Cursor]) -> Request:
+        delivered_id, read_id = self._statements["put_delivered"].query_id, self._statements["put_read"].query_id
+        parts: list[Statement] = []
+        for cursor in cursors:
+            names = (cursor.user.encode(), cursor.log.encode(), cursor.device.encode())
+            delivered, read = bigint(cursor.delivered), bigint(cursor.read)
+            parts.append((True, delivered_id, (*names, delivered, delivered)))
+            parts.append((True, read_id, (*names, read, read)))
+        return Request(unlogged(parts, cursors[0].user.encode()), len(parts) * CURSOR_BYTES)
+
+    def _bound(self, name: str, values: tuple[Any, ...]) -> Request:
+        try:
+            return Request(self._statements[name].bind(values))
+        except (struct.error, TypeError, ValueError) as exc:
+            raise StoreError(MISFIT.format(exc)) from exc
+
+
+def _prepare(session: Any, address: Address) -> tuple[dict[str, Any], str]:
+    """Return the prepared statements by name, and the store's identity. Blocks."""
+    try:
+        refuse_if_behind(pending(session, address.keyspace))
+        session.set_keyspace(address.keyspace)
+        statements = {name: session.prepare(query) for name, query in _STATEMENTS.items()}
+        return statements, session.execute(IDENTITY).one()[0].hex
+    except (DriverException, ErrorMessage, NoHostAvailable) as exc:
+        raise StoreError(f"{address.keyspace} on {address.names()} cannot be opened: {exc}") from exc
+
+
+def _clipped(wanted: Range, ends: Mapping[str, End | None]) -> Range:
+    """Return a range up to the head of its log, if that was asked for."""
+    if wanted.log not in ends:
+        return wanted
+    end = ends[wanted.log]
+    return Range(wanted.log, wanted.first, min(wanted.last, end.seq) if end else 0)
+
+
+def _dense(rows: list[Row]) -> list[Row]:
+    """Return rows up to the first hole: the queries of one range may have seen the log at different times."""
+    for number, row in enumerate(rows):
+        if row.seq != rows[0].seq + number:
+            return rows[:number]
+    return rows

@@ -1,0 +1,85 @@
+"""Where Cassandra is, and a connection to it with the options that this project needs."""
+
+import socket
+from typing import Any, Final
+
+import msgspec
+from cassandra import ConsistencyLevel
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
+from cassandra.query import tuple_factory
+
+from schemas.errors import StoreError
+
+CONNECT_TIMEOUT: Final = 5.0  # s
+HEARTBEAT: Final = 5.0  # s of silence after which a connection is tried, and s until it counts as lost
+RECONNECT: Final = (0.25, 2.0)  # s: the first and the longest pause between attempts to reach a node again
+SCHEMA_PROFILE: Final = "schema"
+SCHEMA_TIMEOUT: Final = 30.0  # s for a change of the schema
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store's URL says.
+
+    `dc` is the data centre that this process talks to, empty: that of the first host. `replication` counts copies of
+    each row (in `dc`, if it is given) and matters only when the keyspace is made. `consistency` is a name of CQL's.
+    """
+
+    hosts: tuple[tuple[str, int], ...]
+    keyspace: str
+    user: str = ""
+    password: str = ""
+    dc: str = ""
+    replication: int = 1
+    consistency: str = "LOCAL_QUORUM"
+
+    def names(self) -> str:
+        """Return the hosts for a message."""
+        return ", ".join(f"{host}:{port}" for host, port in self.hosts)
+
+
+def connect(address: Address) -> Any:
+    """Return a session of the driver, without a keyspace. Blocks. Raises `StoreError`."""
+    cluster = Cluster(
+        contact_points=list(address.hosts),
+        port=address.hosts[0][1],
+        protocol_version=5,
+        auth_provider=PlainTextAuthProvider(address.user, address.password) if address.user else None,
+        execution_profiles=_profiles(address),
+        reconnection_policy=ExponentialReconnectionPolicy(*RECONNECT),
+        # the driver leaves Nagle's algorithm on, which turns a 2 ms batch into a 44 ms one
+        sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        compression=False,
+        connect_timeout=CONNECT_TIMEOUT,
+        control_connection_timeout=CONNECT_TIMEOUT,
+        idle_heartbeat_interval=HEARTBEAT,
+        idle_heartbeat_timeout=HEARTBEAT,
+    )
+    try:
+        session = cluster.connect()
+    except (NoHostAvailable, OSError) as exc:
+        cluster.shutdown()
+        raise StoreError(f"Cassandra cannot be reached at {address.names()}: {_cause(exc)}") from exc
+    session.use_client_timestamp = False  # every write that needs a timestamp names its own
+    return session
+
+
+def _profiles(address: Address) -> dict[str, Any]:
+    def profile(timeout: float | None) -> Any:
+        return ExecutionProfile(
+            load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(address.dc or None)),
+            consistency_level=ConsistencyLevel.name_to_value[address.consistency],
+            serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
+            request_timeout=timeout,
+            row_factory=tuple_factory,
+        )
+
+    # no timer a request: a deadline a call stands around it (store.requests)
+    return {EXEC_PROFILE_DEFAULT: profile(None), SCHEMA_PROFILE: profile(SCHEMA_TIMEOUT)}
+
+
+def _cause(exc: Exception) -> str:
+    if isinstance(exc, NoHostAvailable) and exc.errors:
+        return str(next(iter(exc.errors.values())))
+    return str(exc)

@@ -1,0 +1,118 @@
+import struct
+from collections.abc import Hashable
+
+import pytest
+from cassandra.query import BatchType
+from hypothesis import given
+from hypothesis import strategies as st
+
+from store.batches import BATCH_BYTES, BATCH_ROWS, Group, batch, bigint, integer, new_buckets, rounds, routing_key
+from store.buckets import bucket_of
+from tests.contract.samples import entries, row
+
+
+def anywhere(_: bytes) -> Hashable:
+    return None
+
+
+def seqs(group: Group) -> list[int]:
+    return [struct.unpack(">q", values[2])[0] for segment in group.segments for values in segment.values]
+
+
+def test_one_row_for_each_of_many_logs_travels_in_few_batches() -> None:
+    appends = [append for number in range(100) for append in entries(f"log{number}", 1, 1, 1)]
+    (groups,) = rounds(appends, anywhere)
+    assert [group.rows for group in groups] == [BATCH_ROWS, BATCH_ROWS, 20]
+
+
+def test_rows_of_one_log_that_need_more_than_a_batch_go_one_round_after_the_other() -> None:
+    planned = rounds(entries("log", 1, 1, 100), anywhere)
+    assert [[seqs(group) for group in groups] for groups in planned] == [
+        [list(range(1, 41))],
+        [list(range(41, 81))],
+        [list(range(81, 101))],
+    ]
+
+
+def test_two_appends_of_one_log_keep_their_order() -> None:
+    planned = rounds([*entries("log", 1, 1, 1), *entries("other", 1, 7, 7), *entries("log", 1, 2, 2)], anywhere)
+    assert [[seqs(group) for group in groups] for groups in planned] == [[[1, 7]], [[2]]]
+
+
+def test_a_bucket_ends_a_segment() -> None:
+    planned = rounds(entries("log", 1, 4_094, 4_097), anywhere)
+    assert [seqs(groups[0]) for groups in planned] == [[4_094, 4_095], [4_096, 4_097]]
+
+
+def test_large_rows_stay_below_the_size_at_which_cassandra_warns() -> None:
+    planned = rounds(entries("log", 1, 1, 8, size=20_000), anywhere)
+    assert [seqs(groups[0]) for groups in planned] == [[1, 2], [3, 4], [5, 6], [7, 8]]
+    assert all(group.size <= BATCH_BYTES for groups in planned for group in groups)
+
+
+def test_a_row_larger_than_a_batch_travels_alone() -> None:
+    planned = rounds(entries("log", 1, 1, 2, size=BATCH_BYTES + 1), anywhere)
+    assert [seqs(groups[0]) for groups in planned] == [[1], [2]]
+
+
+def test_logs_of_different_replicas_travel_apart() -> None:
+    appends = [append for number in range(60) for append in entries(f"log{number}", 1, 1, 1)]
+    (groups,) = rounds(appends, len)  # one node for the keys of one digit, another for those of two
+    assert sorted(group.rows for group in groups) == [10, 10, 40]
+    assert all(len({len(segment.key) for segment in group.segments}) == 1 for group in groups)
+
+
+def test_only_the_last_row_of_a_segment_carries_the_head() -> None:
+    (groups,) = rounds(entries("log", 9, 3, 5), anywhere)
+    *before, last = groups[0].segments[0].values
+    assert [len(values) for values in before] == [12, 12]
+    expected = row(5)
+    head = (bigint(5), bigint(expected.src), bigint(expected.n))
+    assert last[:5] == (b"log", integer(0), *head)
+    assert last[-4:] == (*head, bigint(9))
+
+
+def test_a_batch_names_the_statements_and_where_it_belongs() -> None:
+    (groups,) = rounds(entries("log", 9, 3, 5), anywhere)
+    statement = batch(groups[0], b"row", b"last")
+    assert statement.batch_type is BatchType.UNLOGGED
+    assert statement.routing_key == routing_key(b"log", integer(0)) == b"\0\3log\0\0\4\0\0\0\0\0"
+    assert [part[:2] for part in statement._statements_and_parameters] == [(True, b"row")] * 2 + [(True, b"last")]
+
+
+def test_each_bucket_but_the_first_is_announced_with_its_first_row() -> None:
+    assert new_buckets(entries("log", 1, 1, 4_095)) == []
+    assert new_buckets(entries("log", 1, 4_095, 8_192)) == [("log", 1), ("log", 2)]
+    assert new_buckets(entries("log", 1, 4_097, 5_000)) == []
+
+
+def test_a_number_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(struct.error):
+        rounds(entries("log", 1, 1 << 63, 1 << 63), anywhere)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(4_000, 4_200), st.integers(1, 130), st.integers(0, 9_000)),
+        max_size=6,
+    )
+)
+def test_every_row_travels_once_in_order_and_within_the_bounds(parts: list[tuple[str, int, int, int]]) -> None:
+    appends = [
+        append for log, first, count, size in parts for append in entries(log, 1, first, first + count - 1, size=size)
+    ]
+    sent: dict[str, list[int]] = {}
+    for groups in rounds(appends, anywhere):
+        logs = [segment.values[0][0] for group in groups for segment in group.segments]
+        assert len(logs) == len(set(logs))  # one segment a log and round
+        for group in groups:
+            assert group.rows <= BATCH_ROWS
+            assert group.size <= BATCH_BYTES
+            for segment in group.segments:
+                numbers = [struct.unpack(">q", values[2])[0] for values in segment.values]
+                assert {bucket_of(number) for number in numbers} == {struct.unpack(">i", segment.values[0][1])[0]}
+                sent.setdefault(segment.values[0][0].decode(), []).extend(numbers)
+    expected: dict[str, list[int]] = {}
+    for append in appends:
+        expected.setdefault(append.log, []).extend(entry.seq for entry in append.rows)
+    assert sent == expected
