@@ -46,7 +46,7 @@ class InboxWorker:
         self.store = store
         self.name = settings.instance or f"{socket.gethostname()}-{os.getpid()}"
         self.app = make_app(settings, ROLE, partitions=self._partitions)
-        self.producer = BatchProducer(settings.kafka)
+        self.producer = BatchProducer(settings.kafka, idempotent=settings.idempotence)
         self.metrics = WorkerMetrics()
         stream = f"{self.name}-{time.time_ns():x}"
         self.publisher = Publisher(settings.redis, settings.prefix, stream, self.metrics)

@@ -35,7 +35,14 @@ class Load:
         """Produce one record; the future is done when Kafka has it."""
         self.count += 1
         id_ = f"n{self.count}"
-        value = {"id": id_, "user": user, "kind": "order.paid", "title": "Your order is paid", "body": "x" * 60, **fields}
+        value = {
+            "id": id_,
+            "user": user,
+            "kind": "order.paid",
+            "title": "Your order is paid",
+            "body": "x" * 60,
+            **fields,
+        }
         future: asyncio.Future[Any] = await self._producer.send(
             f"notifications.{lane}", _encode(value), key=user.encode()
         )
@@ -51,9 +58,7 @@ class Load:
         waits = [await self.send(user, lane) for user in users]
         await asyncio.gather(*waits)
 
-    async def steady(
-        self, rate: float, seconds: float, user: Callable[[int], str], lane: str = "normal"
-    ) -> None:
+    async def steady(self, rate: float, seconds: float, user: Callable[[int], str], lane: str = "normal") -> None:
         """Produce at a steady rate, by the clock: what falls behind is caught up."""
         begin, sent = time.monotonic(), 0
         waits: list[asyncio.Future[Any]] = []

@@ -92,6 +92,7 @@ class Device(asyncio.Protocol):
             loop.call_later(pause, lambda: self.swarm.spawn(self.connect()))
 
     def connection_made(self, transport: Any) -> None:
+        """Ask for the upgrade."""
         self._transport = transport
         token = make_token(self.swarm.secret, self.user, device=self.name, ttl=600)
         transport.write(
@@ -101,12 +102,14 @@ class Device(asyncio.Protocol):
         )
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+        """Come back, if that is wanted."""
         self._transport, self.welcomed = None, False
         if self._wanted:
             self.swarm.reconnects += 1
             self._come_back()
 
     def data_received(self, data: bytes) -> None:
+        """Take the frames that are whole."""
         buffer = self._buffer
         buffer += data
         if not self._upgraded and not self._upgrade():

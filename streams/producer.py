@@ -36,9 +36,10 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class BatchProducer:
-    """An idempotent producer (acks=all) that is handed whole record batches."""
+    """A producer (acks=all, idempotent where the broker can do that) that is handed whole record batches."""
 
-    def __init__(self, brokers: str) -> None:
+    def __init__(self, brokers: str, *, idempotent: bool = True) -> None:
+        self._idempotent = idempotent
         self._brokers = brokers
         self._producer: Any = None  # the client wants to be made inside the running loop
 
@@ -47,7 +48,7 @@ class BatchProducer:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._brokers,
             acks="all",
-            enable_idempotence=True,
+            enable_idempotence=self._idempotent,
             max_batch_size=MAX_BATCH,
             max_request_size=MAX_REQUEST,
             request_timeout_ms=15_000,

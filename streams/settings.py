@@ -35,6 +35,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="cassandra://host:port/keyspace or sqlite:///path; empty: SQLite in the data folder"),
     ] = ""
     secret: Annotated[Secret | None, Meta(description="HS256 key of the tokens, at least 32 characters")] = None
+    idempotence: Annotated[
+        bool,
+        Meta(
+            description="producers ask Kafka to drop what they send twice; false for the embedded Kafka, which cannot"
+        ),
+    ] = True
     data: Annotated[str, Meta(description="folder for tables and embedded data")] = ".tocsin"
     prefix: Annotated[Prefix, Meta(description="stands before every topic, group and channel")] = ""
     profile: Annotated[Literal["dev", "prod"], Meta(description="dev or prod: which sizes of topics.yaml")] = "dev"

@@ -112,7 +112,9 @@ def _differences(topic: Wanted, found: Actual) -> list[Change]:
     if found.replication != topic.replication:
         changes.append(Replicas(topic.name, found.replication, topic.replication))
     values = {
-        key: (_value(found, key), value) for key, value in topic.config.items() if not _same(_value(found, key), value)
+        key: (_value(found, key), value)
+        for key, value in topic.config.items()
+        if not same_value(_value(found, key), value)
     }
     if values:
         own = {key: setting.value for key, setting in found.config.items() if setting.own and setting.value is not None}
@@ -125,8 +127,8 @@ def _value(found: Actual, key: str) -> str | None:
     return None if setting is None else setting.value
 
 
-def _same(actual: str | None, wanted: str) -> bool:
-    """Kafka writes lists without spaces and may write a float in another way than YAML."""
+def same_value(actual: str | None, wanted: str) -> bool:
+    """Say whether two configuration values mean the same: Kafka writes floats and lists in its own way."""
     if actual is None or actual == wanted:
         return actual == wanted
     try:

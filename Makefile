@@ -1,0 +1,92 @@
+# Each target says in its `##` comment what it does; `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.SILENT:
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
+TESTS := $(wildcard tests/unit tests/contract tests/integration tests/interop tests/e2e)
+# what the real servers and the clients of the tests need: command=Debian package
+SYSTEM := java=openjdk-17-jre-headless mvn=maven redis-server=redis-server node=nodejs npm=npm
+
+.PHONY: help
+help: ## show this list
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: .venv/installed ## make .venv with the locked dependencies and the command .venv/bin/tocsin
+
+.PHONY: demo
+demo: .venv/installed ## start everything on embedded servers and watch notifications arrive (ONCE=1: one round)
+	exec $(BIN)/python -m cli demo $(if $(ONCE),--once)
+
+.PHONY: test
+test: system lint types ## install what is missing, then lint, types and all tests against real servers
+	$(BIN)/python -m stack.fetch
+	$(BIN)/python -m pytest --quiet --cov --cov-report=term $(TESTS)
+
+.PHONY: lint
+lint: .venv/installed-dev ## style, format and which room may import which
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	rooms=$$($(BIN)/lint-imports 2>&1) || { echo "$$rooms"; exit 1; }
+
+.PHONY: types
+types: .venv/installed-dev ## mypy --strict
+	$(BIN)/mypy
+
+.PHONY: clean
+clean: ## remove what was made in this folder: .venv, caches, .tocsin
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .tocsin build ./*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/installed: requirements.txt pyproject.toml | $(BIN)/pip
+	echo "installing the locked dependencies into .venv ..." >&2
+	$(PIP) --require-hashes --requirement requirements.txt
+	$(PIP) --no-deps --editable .
+	touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	echo "installing the tools of development into .venv ..." >&2
+	$(PIP) --require-hashes --requirement requirements-dev.txt
+	touch $@
+
+# Debian's Python comes without what `venv` needs, in a package of its own.
+$(BIN)/pip:
+	for python in $(PYTHON) python3 python3.12 python3.13; do
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && break || python=
+	done
+	test -n "$$python" || { echo "make: Python 3.11 or newer is missing; PYTHON=/path/to/python names another" >&2; exit 1; }
+	if ! "$$python" -c 'import ensurepip, venv' 2> /dev/null; then
+		package=python$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv
+		$(call apt,$$package,"$$python")
+	fi
+	"$$python" -m venv .venv
+
+.PHONY: system
+system:
+	missing=
+	for pair in $(SYSTEM); do
+		command -v "$${pair%%=*}" > /dev/null || missing="$$missing $${pair#*=}"
+	done
+	if test -n "$$missing"; then
+		$(call apt,$$missing,the tests)
+	fi
+
+# $(call apt,packages,who needs them): install them where we may, else say what to do.
+define apt
+if test "$$(id -u)" = 0 && command -v apt-get > /dev/null; then
+	echo "installing $(1) ..." >&2
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq > /dev/null
+	apt-get install -qq -y --no-install-recommends $(1) > /dev/null
+else
+	echo "make: $(2) needs: $(1); as root: apt-get install $(1)" >&2
+	exit 1
+fi
+endef

@@ -1,0 +1,33 @@
+"""Close codes: the one table. 4000 to 4099 say “connect again”, 4100 to 4199 say “do not, something is wrong”."""
+
+from typing import Final
+
+RESTART: Final = 4000  # the server lost what it knew of the session; connect again
+DRAIN: Final = 4001  # the gateway is stopping; connect again after the time that `reconnect` named
+SLOW: Final = 4002  # the client reads too slowly; connect again, the log has all it missed
+SILENT: Final = 4003  # no sign of life; connect again
+EXPIRED: Final = 4005  # the token has expired; connect again with a new one
+RATE: Final = 4006  # too many frames; connect again after a delay
+
+BAD_TOKEN: Final = 4101  # the token was refused after the handshake
+REVOKED: Final = 4103  # the session was ended by an operator
+PROTOCOL: Final = 4104  # the client contradicts the protocol or its own token
+TOO_LARGE: Final = 4105  # a message over the limit
+
+REASONS: Final = {
+    RESTART: "restart",
+    DRAIN: "drain",
+    SLOW: "slow consumer",
+    SILENT: "no sign of life",
+    EXPIRED: "token expired",
+    RATE: "rate exceeded",
+    BAD_TOKEN: "bad token",
+    REVOKED: "revoked",
+    PROTOCOL: "protocol error",
+    TOO_LARGE: "message too large",
+}
+
+
+def reconnects(code: int) -> bool:
+    """Tell whether a client that was closed with `code` should connect again."""
+    return not 4100 <= code <= 4199

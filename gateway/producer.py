@@ -1,0 +1,184 @@
+"""Writing to Kafka: one batch a partition at a time, repeated until Kafka has it."""
+
+import asyncio
+import logging
+from itertools import chain, repeat
+from typing import Any, Final, Protocol
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from gateway.outbox import Outbox, Record
+from schemas.errors import TocsinError
+from telemetry.gateway import GatewayMetrics
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH: Final = 900_000  # bytes, below what a broker takes by default
+SOON: Final = 0.002  # s in which what is urgent gathers
+ACKS: Final = 0.2  # s in which acks gather
+BACKOFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0)  # s before a batch is written again
+STOPPING: Final = 3.0  # s
+STALE: Final = 5.0  # s without an answer from Kafka after which the gateway is not ready
+
+
+class Sender(Protocol):
+    """Writes records to the topic `connections`."""
+
+    async def start(self) -> int:
+        """Connect and return the topic's partition count. Raises `TocsinError`."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
+
+    async def send(self, partition: int, records: list[Record]) -> None:
+        """Return when Kafka has all records, in order. Raises `TocsinError` if it may not have them."""
+
+
+class KafkaSender:
+    """A `Sender` on a real Kafka: acks=all, idempotent. An idempotent batch waits for Kafka however long it takes."""
+
+    def __init__(self, servers: str, topic: str, *, idempotent: bool = True) -> None:
+        self._servers = servers
+        self._idempotent = idempotent
+        self._topic = topic
+        self._producer: Any = None
+        self._starting = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> int:
+        """Connect and return the topic's partition count. Raises `TocsinError` if there is no broker or no topic."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._servers,
+            acks="all",
+            enable_idempotence=self._idempotent,
+            max_batch_size=MAX_BATCH,
+            request_timeout_ms=10_000,
+        )
+        try:
+            await producer.start()
+            partitions = await producer.partitions_for(self._topic)
+        except KafkaError as exc:
+            await producer.stop()
+            raise TocsinError(f"Kafka at {self._servers} cannot be used: {exc}") from None
+        if not partitions:
+            await producer.stop()
+            raise TocsinError(f"Kafka has no topic {self._topic}; `tocsin topics apply` makes it")
+        self._producer = producer
+        return len(partitions)
+
+    async def send(self, partition: int, records: list[Record]) -> None:
+        """Write records, in as few batches as they fit into."""
+        async with self._starting:
+            if self._producer is None:
+                await self.start()
+        producer = self._producer
+        try:
+            batch = producer.create_batch()
+            for key, value in records:
+                if batch.append(key=key, value=value, timestamp=None) is None:
+                    await self._write(producer, batch, partition)
+                    batch = producer.create_batch()
+                    batch.append(key=key, value=value, timestamp=None)
+            await self._write(producer, batch, partition)
+        except KafkaError as exc:
+            self._replace(producer)
+            raise TocsinError(f"Kafka did not take {len(records)} records: {exc!r}") from exc
+
+    async def _write(self, producer: Any, batch: Any, partition: int) -> None:
+        batch.close()
+        await (await producer.send_batch(batch, self._topic, partition=partition))
+
+    def _replace(self, producer: Any) -> None:
+        """Let go of a producer that failed: after some errors an idempotent one refuses everything."""
+        if self._producer is producer:
+            self._producer = None
+            task = asyncio.get_running_loop().create_task(_stop(producer))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def stop(self) -> None:
+        """Disconnect; what waits and cannot be written within some seconds is given up."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _stop(producer)
+        await asyncio.gather(*self._ending)
+
+
+async def _stop(producer: Any) -> None:
+    try:
+        async with asyncio.timeout(STOPPING):
+            await producer.stop()
+    except (TimeoutError, KafkaError) as exc:
+        log.warning("the Kafka producer did not end cleanly: %r", exc)
+
+
+class Writer:
+    """Empties the outbox: what is urgent within 2 ms, acks within 200 ms, never two batches of a partition at once."""
+
+    def __init__(self, outbox: Outbox, sender: Sender, metrics: GatewayMetrics) -> None:
+        self._outbox = outbox
+        self._sender = sender
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._soon: asyncio.TimerHandle | None = None
+        self._acks: asyncio.TimerHandle | None = None
+        self._busy: dict[int, asyncio.Task[None]] = {}
+        self._since: dict[int, float] = {}  # when the batch in flight was begun
+
+    def wake(self) -> None:
+        """Look at the outbox soon; called whenever something was put in."""
+        if self._soon is None and self._outbox.urgent:
+            self._soon = self._loop.call_later(SOON, self._write_urgent)
+        if self._acks is None and self._outbox.acked:
+            self._acks = self._loop.call_later(ACKS, self._write_acks)
+
+    def _write_urgent(self) -> None:
+        self._soon = None
+        for partition in self._outbox.urgent - self._busy.keys():
+            self._begin(partition, acks=False)
+
+    def _write_acks(self) -> None:
+        self._acks = None
+        for partition in self._outbox.acked - self._busy.keys():
+            self._begin(partition, acks=True)
+
+    def _begin(self, partition: int, *, acks: bool) -> None:
+        records = self._outbox.take(partition, acks=acks)
+        if records:
+            self._since[partition] = self._loop.time()
+            self._busy[partition] = self._loop.create_task(self._write(partition, records))
+
+    async def _write(self, partition: int, records: list[Record]) -> None:
+        try:
+            for pause in chain(BACKOFF, repeat(BACKOFF[-1])):
+                try:
+                    await self._sender.send(partition, records)
+                except TocsinError as exc:
+                    self._metrics.outbox_failures.inc()
+                    log.warning("partition %d of connections is written again in %s s: %s", partition, pause, exc)
+                    await asyncio.sleep(pause)
+                else:
+                    return
+        finally:
+            del self._busy[partition], self._since[partition]
+            self.wake()
+
+    async def flush(self, deadline: float) -> bool:
+        """Write all that waits within `deadline` seconds; return whether that was done."""
+        try:
+            async with asyncio.timeout(deadline):
+                while self._busy or self._outbox.urgent or self._outbox.acked:
+                    for partition in (self._outbox.urgent | self._outbox.acked) - self._busy.keys():
+                        self._begin(partition, acks=True)
+                    await asyncio.wait(list(self._busy.values()))
+        except TimeoutError:
+            return False
+        return True
+
+    def problem(self) -> str | None:
+        """Return why the gateway is not ready, None if Kafka takes what it is given."""
+        oldest = min(self._since.values(), default=None)
+        if oldest is not None and self._loop.time() - oldest > STALE:
+            return "Kafka does not take what the gateway writes"
+        return None

@@ -1,0 +1,326 @@
+"""A device's session, Sans-I/O: client frames, bus messages and ticks in; frames and effects out.
+
+It has no clock (`now` is seconds of any steady clock), awaits nothing and does not know its transport. What leaves it
+lies in `out` until the hub flushes it. The life of a session: (wait for `hello` where the URL says so) → `Connect` →
+the worker's `Opening` → `welcome`, then entries → `CloseWith` or the loss of the transport.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from gateway import codes
+from gateway.effects import Acknowledge, CheckToken, CloseWith, Connect
+from gateway.reading import HARD, NEVER, SOFT, Outlet, Reading
+from schemas import frames
+from schemas.bus import Answer, Opening, Run
+from schemas.errors import BadFrame
+from schemas.logs import INBOX_LOGS
+
+HELLO: Final = 5.0  # s that `hello` is waited for
+ANSWER: Final = 5.0  # s after which `Connect` is said again, then twice that, and so on
+MAX_ANSWER: Final = 40.0
+STUCK: Final = 20.0  # s that a transport may hold HARD bytes
+RATE: Final = 50.0  # frames a second that a client may say
+BURST: Final = 200.0  # frames that it may say at once
+REFUSED: Final = 5.0  # what a frame that is refused costs, in frames
+DEFAULT_DEVICE: Final = "default"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How many frames a client may say: `rate` a second, `burst` at once."""
+
+    rate: float = RATE
+    burst: float = BURST
+
+
+LIMITS: Final = Limits()
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who a session belongs to; `device` is None where the token names none."""
+
+    session: str
+    gateway: str
+    user: str
+    device: str | None = None
+
+
+class Session:
+    """One session of one device of one user."""
+
+    def __init__(
+        self, identity: Identity, *, ttl: float, heartbeat: float, now: float, hello: bool, limits: Limits = LIMITS
+    ) -> None:
+        """Begin. `ttl` is how long the token is good and `heartbeat` what `welcome` says, both in seconds."""
+        self.id = identity.session
+        self.user = identity.user
+        self.device = identity.device or DEFAULT_DEVICE
+        self.out = Outlet()
+        self.opened = False
+        self.closed = False
+        self.connected = False  # the worker has been told of the session
+        self.readings: dict[str, Reading] = {}
+        self._identity = identity
+        self._heartbeat = heartbeat
+        self._limits = limits
+        self._expires = now + ttl
+        self._epoch = ""
+        self._acks: dict[str, tuple[int, int]] = {}
+        self._tokens = limits.burst
+        self._counted = now
+        self._stuck_since = NEVER
+        self._hello_by = now + HELLO if hello else NEVER
+        self._waited = False  # for a hello that did not come
+        self._connect: Connect | None = None
+        self._connect_at = NEVER
+        self._connects = 0
+        self._suspected = False
+        if not hello:
+            self._begin(Connect(None, None), now)
+
+    def _begin(self, connect: Connect, now: float) -> None:
+        self._hello_by = NEVER
+        self._connect = connect
+        self._say_connect(now)
+
+    def _say_connect(self, now: float) -> None:
+        if self._connect is not None:
+            self.connected = True
+            self.out.effects.append(self._connect)
+            self._connect_at = now + min(ANSWER * 2**self._connects, MAX_ANSWER)
+            self._connects += 1
+
+    # From the bus
+
+    def open(self, opening: Opening, now: float) -> None:
+        """Welcome the client; an `Opening` that comes again only tells the heads."""
+        if self.closed:
+            return
+        if self.opened and opening.epoch != self._epoch:
+            self.close(codes.RESTART)  # another store: the cursors must be judged anew
+            return
+        if not self.opened:
+            self.opened, self._epoch = True, opening.epoch
+            self._connect, self._connect_at = None, NEVER
+            self._welcome(opening)
+        for log in opening.logs:
+            reading = self.readings.get(log.log) or self._reading(log.log)
+            reading.open(log, self.out, now)
+            reading.pump(self.out, now)
+        if self._suspected:
+            self.suspect(now)
+
+    def _welcome(self, opening: Opening) -> None:
+        welcome = frames.Welcome(
+            session=self.id,
+            user=self.user,
+            device=self.device,
+            epoch=opening.epoch,
+            heads={log.log: log.head for log in opening.logs},
+            unread={log.log: log.unread for log in opening.logs},
+            heartbeat=self._heartbeat,
+            gateway=self._identity.gateway,
+        )
+        self.out.say(frames.encode(welcome))
+
+    def _reading(self, log: str) -> Reading:
+        reading = self.readings[log] = Reading(log)
+        return reading
+
+    def deliver(self, runs: Iterable[Run], now: float) -> None:
+        """Take runs of a delivery; before the session is opened they are held."""
+        if self.closed:
+            return
+        behind: list[Reading] = []
+        for run in runs:
+            reading = self.readings.get(run.log)
+            if reading is None:
+                if self.opened or run.log not in INBOX_LOGS:
+                    continue  # not a log of this session
+                reading = self._reading(run.log)
+            reading.take(run, self.out)
+            if reading.head >= reading.expected and reading not in behind:
+                behind.append(reading)
+        for reading in behind:
+            reading.pump(self.out, now)
+
+    def answer(self, answer: Answer, now: float) -> None:
+        """Take the answer to a sync."""
+        reading = self.readings.get(answer.log)
+        if reading is not None and reading.expected and not self.closed:
+            reading.answer(answer, self.out)
+            reading.pump(self.out, now)
+
+    def suspect(self, now: float) -> None:
+        """Sync every log: something may have been lost on the bus."""
+        self._suspected = not self.opened  # then an opening that is on its way may be older than what was lost
+        if self.opened and not self.closed:
+            for reading in self.readings.values():
+                reading.suspect()
+                reading.pump(self.out, now)
+
+    def cursors(self) -> dict[str, int]:
+        """Return the last seq handed on, by log."""
+        return {name: reading.expected - 1 for name, reading in self.readings.items() if reading.expected}
+
+    # From the transport and the clock
+
+    def buffered(self, size: int, now: float) -> None:
+        """Learn how many bytes the transport holds after a flush, or now that it has drained."""
+        out = self.out
+        calm = size == 0 and not out.stuck and out.filled < SOFT  # nothing was held back: the usual case
+        out.filled, out.stuck = size, size > 0
+        if calm:
+            return
+        if size < HARD:
+            self._stuck_since = NEVER
+        elif self._stuck_since == NEVER:
+            self._stuck_since = now
+        if self.closed:
+            return
+        for reading in self.readings.values():
+            if reading.full(size):
+                reading.forget_held()
+            elif reading.head >= reading.expected:
+                reading.pump(out, now)
+
+    def tick(self, now: float) -> None:
+        """Do what is due by `now`."""
+        if self.closed:
+            return
+        if now >= self._expires:
+            self.close(codes.EXPIRED)
+            return
+        if now >= self._stuck_since + STUCK:
+            self.close(codes.SLOW)
+            return
+        if now >= self._hello_by:
+            self._waited = True
+            self._begin(Connect(None, None), now)
+        if now >= self._connect_at:
+            self._say_connect(now)
+        for reading in self.readings.values():
+            if now >= reading.due(self.out):
+                reading.pump(self.out, now)
+
+    def due(self) -> float:
+        """Return when `tick` is next needed."""
+        if self.closed:
+            return NEVER
+        soonest = min(self._expires, self._hello_by, self._connect_at, self._stuck_since + STUCK)
+        for reading in self.readings.values():
+            soonest = min(soonest, reading.due(self.out))
+        return soonest
+
+    def close(self, code: int, reason: str = "") -> None:
+        """End the session with a code of `gateway.codes`; nothing leaves it after that."""
+        if not self.closed:
+            self.closed = True
+            self.out.effects.append(CloseWith(code, reason or codes.REASONS[code]))
+
+    def drain(self, after: int) -> None:
+        """Send the client away; it may come back after `after` ms."""
+        if not self.closed:
+            self.out.say(frames.encode(frames.Reconnect(after=after)))
+            self.close(codes.DRAIN)
+
+    # From the client
+
+    def spend(self, now: float, cost: float = 1.0) -> bool:
+        """Count what the client said; over the rate the session ends and False is returned."""
+        self._tokens = min(self._limits.burst, self._tokens + (now - self._counted) * self._limits.rate) - cost
+        self._counted = now
+        if self._tokens < 0:
+            self.close(codes.RATE)
+        return not self.closed
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take a text message of the client; what is wrong with it is answered by `error`, and the session goes on."""
+        if self.closed or not self.spend(now):
+            return
+        if len(data) > frames.MAX_FRAME:
+            self.close(codes.TOO_LARGE)
+            return
+        try:
+            self._take_frame(frames.decode_client_frame(data), now)
+        except BadFrame as exc:
+            self._refuse(exc.code, str(exc), exc.ref, now)
+
+    def _refuse(self, code: str, message: str, ref: str | None, now: float) -> None:
+        self.out.say(frames.encode(frames.ErrorFrame(code=code, message=message, ref=ref)))
+        self.spend(now, REFUSED)
+
+    def _take_frame(self, frame: frames.ClientFrame, now: float) -> None:
+        match frame:
+            case frames.AckFrame() | frames.ReadFrame():
+                self._acknowledge(frame)
+            case frames.SyncFrame():
+                reading = self._opened_reading(frame.log, frame)
+                reading.sync(frame.after, frame.limit)
+                reading.pump(self.out, now)
+            case frames.Ping():
+                self.out.say(_PONG)
+            case frames.Refresh():
+                self.out.effects.append(CheckToken(frame.token, _ref(frame)))
+            case frames.Hello():
+                self._hello(frame, now)
+
+    def _hello(self, hello: frames.Hello, now: float) -> None:
+        if self._waited:
+            self.close(codes.RESTART, "hello came too late")
+            return
+        if self._hello_by == NEVER:
+            raise BadFrame("bad_request", "`hello` is said once, first, and where the URL has `hello=1`", _ref(hello))
+        claimed = self._identity.device
+        if claimed is not None and hello.device not in (None, claimed):
+            message = "`device` is another one than the token's"
+            self.out.say(frames.encode(frames.ErrorFrame(code="forbidden", message=message, ref=_ref(hello))))
+            self.close(codes.PROTOCOL, "device contradicts the token")
+            return
+        self.device = claimed or hello.device or DEFAULT_DEVICE
+        cursors = None
+        if hello.cursors is not None:
+            cursors = {log: seq for log, seq in hello.cursors.items() if log in INBOX_LOGS}
+        self._begin(Connect(hello.epoch, cursors), now)
+
+    def _opened_reading(self, log: str, frame: frames.Client) -> Reading:
+        if log not in INBOX_LOGS:
+            raise BadFrame("forbidden", "there is no such log, or it is not yours", _ref(frame))
+        reading = self.readings.get(log)
+        if reading is None or not reading.expected:
+            raise BadFrame("bad_request", "wait for `welcome`", _ref(frame))
+        return reading
+
+    def _acknowledge(self, frame: frames.AckFrame | frames.ReadFrame) -> None:
+        reading = self._opened_reading(frame.log, frame)
+        if frame.seq > max(reading.sent, reading.opened_at):
+            raise BadFrame("bad_request", "`seq` is beyond what this session was sent", _ref(frame))
+        delivered, read = self._acks.get(frame.log, (0, 0))
+        if isinstance(frame, frames.ReadFrame):
+            merged = (delivered, max(read, frame.seq))
+        else:
+            merged = (max(delivered, frame.seq), read)
+        if merged != (delivered, read):
+            self._acks[frame.log] = merged
+            self.out.effects.append(Acknowledge(frame.log, *merged))
+
+    def refresh(self, ttl: float, now: float) -> None:
+        """Prolong the session: the token that the client brought is good for `ttl` more seconds."""
+        self._expires = now + ttl
+
+    def refuse_token(self, message: str, ref: str | None, now: float) -> None:
+        """Answer that the token that the client brought is not good; the one before still counts."""
+        self._refuse("unauthorized", message, ref, now)
+
+    def accepts(self, user: str, device: str | None) -> bool:
+        """Tell whether a token for `user` and `device` may prolong this session."""
+        return user == self.user and device in (None, self.device)
+
+
+_PONG: Final = frames.encode(frames.Pong())
+
+
+def _ref(frame: frames.Client) -> str | None:
+    return None if frame.id is None else str(frame.id)

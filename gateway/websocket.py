@@ -1,0 +1,294 @@
+"""The WebSocket transport: `websockets` Sans-I/O for the handshake and what comes in, our own writes for what goes out.
+
+Frames out are built once and written through the asyncio transport, several joined into one write. No extension is
+negotiated: compression would cost three times the memory and twice the CPU.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import SEND_EOF, State
+from websockets.server import ServerProtocol
+
+from gateway import codes
+from gateway.handshake import Handshake, Refusal
+from gateway.hub import Hub, Peer
+from gateway.reading import SOFT
+from schemas.frames import MAX_FRAME
+
+OPENING: Final = 5.0  # s that the handshake may take
+CLOSING: Final = 5.0  # s that a client may take to answer a close
+LOOK_AGAIN: Final = 1.0  # s between looks at a transport that is stuck
+MAX_HEAD: Final = 16 * 1024  # bytes of the request's head
+MAX_FRAGMENTS: Final = 64  # fragments of one message
+LOW: Final = 16 * 1024  # bytes in the write buffer below which a stuck transport has drained
+UNSUPPORTED: Final = 1003
+NOT_UTF8: Final = 1007
+TOO_BIG: Final = 1009
+ABNORMAL: Final = 1006
+_PING: Final = b"\x89\x00"
+_EMPTY: Final = bytearray()
+
+_quiet = logging.getLogger("gateway.websocket.protocol")
+_quiet.setLevel(logging.WARNING)  # below that the library logs requests, and with them tokens
+
+
+class _Protocol(ServerProtocol):
+    """The library's protocol with our close code for a message that is too large."""
+
+    def fail(self, code: int, reason: str = "") -> None:
+        super().fail(codes.TOO_LARGE if code == TOO_BIG else code, reason)
+
+
+def framed(payload: bytes) -> bytes:
+    """Return a text message as the bytes of one unmasked frame."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81" + size.to_bytes(1, "big") + payload
+    if size < 65_536:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+
+
+class _Last:
+    """The frame that was built last: an entry for many sessions is framed once."""
+
+    __slots__ = ("frame", "payload")
+
+    def __init__(self) -> None:
+        self.payload = b""
+        self.frame = framed(b"")
+
+    def of(self, payload: bytes) -> bytes:
+        if payload is not self.payload:
+            self.payload, self.frame = payload, framed(payload)
+        return self.frame
+
+
+_last = _Last()
+
+
+class WebSocket(asyncio.Protocol):
+    """One connection, from the TCP connection to its end. `transport` of the session's peer."""
+
+    __slots__ = (
+        "_clock", "_close_by", "_fragments", "_head", "_hub", "_judge", "_open_by", "_paused", "_peer", "_ping_at",
+        "_protocol", "_seen", "_transport", "_unlisted", "slot",
+    )  # fmt: skip
+
+    kind = "ws"
+
+    def __init__(self, hub: Hub, handshake: Handshake, unlisted: Callable[["WebSocket"], None]) -> None:
+        self._hub = hub
+        self._judge = handshake.judge
+        self._unlisted = unlisted
+        self._clock = hub.clock
+        self._protocol = _Protocol(max_size=MAX_FRAME, logger=_quiet)
+        self._transport: asyncio.Transport
+        self._head: bytearray | None = _EMPTY
+        self._peer: Peer | None = None
+        self._fragments: list[bytes] | None = None
+        self._paused = False
+        self._seen = self._clock()
+        self._ping_at = float("inf")
+        self._open_by = self._seen + OPENING
+        self._close_by = float("inf")
+        self.slot = 0
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the request."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=SOFT, low=LOW)
+        self._hub.wheel.schedule(self, self._open_by)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sends."""
+        self._seen = now = self._clock()
+        if self._head is not None:
+            data = self._take_head(data, now)
+        if data:
+            self._protocol.receive_data(data)
+            for event in self._protocol.events_received():
+                self._take_event(cast("Frame", event), now)
+            self._write_protocol(now)
+
+    def eof_received(self) -> None:
+        """Take note that the client sends no more; the connection closes."""
+        self._protocol.receive_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature is asyncio's
+        """Forget the connection."""
+        self._leave(self._close_code(), self._clock())
+        self._close_by = self._open_by = self._ping_at = float("inf")
+        self._unlisted(self)
+
+    def pause_writing(self) -> None:
+        """More than SOFT bytes wait; the session learns it with its next frame, or at the next look."""
+        self._paused = True
+        self._hub.wheel.schedule(self, self._clock() + LOOK_AGAIN)
+
+    def resume_writing(self) -> None:
+        """Less than LOW bytes wait."""
+        self._paused = False
+        # Not at once: this may be called from within a write.
+        asyncio.get_running_loop().call_soon(self._drained)
+
+    def _drained(self) -> None:
+        if self._peer is not None and not self._paused:
+            self._hub.buffered(self._peer, 0, self._clock())
+
+    # The handshake
+
+    def _take_head(self, data: bytes, now: float) -> bytes:
+        """Gather the head of the request; return what came after it, once it was let in."""
+        head = bytearray(self._head or b"") + data
+        end = head.find(b"\r\n\r\n") + 4
+        if end < 4 and len(head) <= MAX_HEAD:
+            self._head = head
+            return b""
+        self._head = None
+        if end > MAX_HEAD or end < 4:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request is too large\n")
+        else:
+            # Nothing past the head is fed before the request is accepted: a frame there would be taken too early.
+            self._protocol.receive_data(head[:end])
+            for event in self._protocol.events_received():
+                self._take_request(cast("Request", event), now)
+        self._write_protocol(now)
+        return bytes(head[end:]) if self._peer is not None else b""
+
+    def _take_request(self, request: Request, now: float) -> None:
+        verdict = self._judge(request.path, cast("Any", request.headers))
+        if isinstance(verdict, Refusal):
+            self._refuse(verdict.status, verdict.text)
+            return
+        response = self._protocol.accept(request)
+        self._protocol.send_response(response)
+        if self._protocol.state is not State.OPEN:
+            self._hub.metrics.refused.labels(response.status_code).inc()
+            return
+        self._open_by = float("inf")
+        self._ping_at = now + self._hub.config.heartbeat
+        self._write_protocol(now)
+        self._peer = self._hub.admit(self, verdict.claims, hello=verdict.hello, now=now)
+        self._hub.wheel.schedule(self, self._due())
+
+    def _refuse(self, status: HTTPStatus, text: str) -> None:
+        self._hub.metrics.refused.labels(status.value).inc()
+        self._protocol.send_response(self._protocol.reject(status, text))
+
+    # What comes in
+
+    def _take_event(self, frame: Frame, now: float) -> None:
+        peer = self._peer
+        if peer is None or self._protocol.state is not State.OPEN:
+            return
+        match frame.opcode:
+            case Opcode.TEXT | Opcode.CONT:
+                self._take_text(peer, frame, now)
+            case Opcode.BINARY:
+                self._protocol.fail(UNSUPPORTED, "messages are text")
+            case _:
+                if not peer.session.spend(now):
+                    self._hub.flush(peer, now)
+
+    def _take_text(self, peer: Peer, frame: Frame, now: float) -> None:
+        data = bytes(frame.data)
+        if not frame.fin or self._fragments is not None:
+            fragments = self._fragments = self._fragments or []
+            fragments.append(data)
+            if len(fragments) > MAX_FRAGMENTS:
+                self._protocol.fail(codes.TOO_LARGE, "a message of too many fragments")
+                return
+            if not frame.fin:
+                return
+            data, self._fragments = b"".join(fragments), None
+        try:
+            if not data.isascii():
+                data.decode()
+        except UnicodeDecodeError:
+            self._protocol.fail(NOT_UTF8, "a text message is UTF-8")
+            return
+        self._hub.receive(peer, data, now)
+
+    # What goes out
+
+    def send(self, frames: list[bytes]) -> int:
+        """Write text messages at once and return how many bytes wait for the network."""
+        if self._protocol.state is not State.OPEN:
+            return 0
+        self._transport.write(_last.of(frames[0]) if len(frames) == 1 else b"".join(map(framed, frames)))
+        return self._waiting()
+
+    def _waiting(self) -> int:
+        return self._transport.get_write_buffer_size() if self._paused else 0
+
+    def _write_protocol(self, now: float) -> None:
+        """Write what the protocol itself has to say, and end the connection where it says so."""
+        chunks = self._protocol.data_to_send()
+        if not chunks:
+            return
+        data = b"".join(chunks)
+        if data:
+            self._transport.write(data)
+        if self._protocol.state is not State.OPEN and self._peer is not None:
+            self._leave(self._close_code(), now)
+        if SEND_EOF in chunks:
+            self._transport.close()
+        if self._protocol.close_expected() and self._close_by == float("inf"):
+            self._close_by = now + CLOSING
+            self._hub.wheel.schedule(self, self._close_by)
+
+    def close(self, code: int, reason: str) -> None:
+        """Say why, unlist the session, and wait a little for the client to answer."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(code, reason)
+            self._write_protocol(self._clock())
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
+
+    def _leave(self, code: int, now: float) -> None:
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            self._hub.gone(peer, code, now)
+
+    def _close_code(self) -> int:
+        close = self._protocol.close_sent or self._protocol.close_rcvd
+        return close.code if close is not None else ABNORMAL
+
+    # The clock
+
+    def visit(self, now: float) -> float:
+        """Ping, end what is silent, and let the session do what is due."""
+        if now >= self._open_by or now >= self._close_by:
+            self.abort()
+            return float("inf")
+        if self._peer is None:
+            return self._due()
+        if now >= self._seen + self._hub.config.idle:
+            self.close(codes.SILENT, codes.REASONS[codes.SILENT])
+            return self._due()
+        if now >= self._ping_at:
+            self._ping_at = now + self._hub.config.heartbeat
+            self._transport.write(_PING)
+        if self._paused:
+            self._hub.buffered(self._peer, self._waiting(), now)
+        due = self._hub.tick(self._peer, now) if self._peer is not None else float("inf")
+        return min(due, self._due())
+
+    def _due(self) -> float:
+        due = min(self._open_by, self._close_by)
+        if self._peer is not None:
+            due = min(due, self._ping_at, self._seen + self._hub.config.idle)
+            if self._paused:
+                due = min(due, self._clock() + LOOK_AGAIN)
+        return due

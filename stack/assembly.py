@@ -1,0 +1,115 @@
+"""What a deployment consists of: which servers, which programs of ours, and what the environment tells each."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from schemas.errors import ServerFailed
+from stack.child import Child
+from stack.ports import LOOPBACK, free_port, free_ports, is_free
+from stack.program import Program
+from stack.servers import Cassandra, Kafka, Redis, Server, Tansu, Valkey
+
+Stack = Literal["embedded", "real"]
+
+TOCSIN: Final = (sys.executable, "-m", "cli")  # the command line of this very installation
+_WORKER_STOPS_WITHIN: Final = 20.0  # s
+_GATEWAY_STOPS_WITHIN: Final = 5.0  # s beyond its drain
+
+
+class Addresses(msgspec.Struct, frozen=True):
+    """Where the servers are, as the settings name them."""
+
+    kafka: str
+    redis: str
+    store: str
+
+
+class Size(msgspec.Struct, frozen=True):
+    """How much of what: processes, the port that the gateways share, the seconds over which they drain."""
+
+    workers: int
+    gateways: int
+    host: str
+    port: int
+    drain: float
+
+
+def servers_of(stack: Stack, folder: Path, logs: Path) -> tuple[list[Server], Addresses]:
+    """Return the servers of a stack, not started yet, and their addresses. All their data is in `folder`."""
+    kinds: tuple[type[Server], ...] = (Tansu, Valkey) if stack == "embedded" else (Kafka, Redis, Cassandra)
+    servers = [kind(folder / kind.name, log=logs / f"{kind.name}.log") for kind in kinds]
+    kafka, redis, *rest = (server.url for server in servers)
+    return servers, Addresses(kafka, redis, rest[0] if rest else sqlite_url(folder))
+
+
+def sqlite_url(folder: Path) -> str:
+    """Return the URL of the embedded store in a data folder."""
+    return f"sqlite:///{folder.absolute() / 'tocsin.db'}"
+
+
+def gateway_port(host: str, port: int) -> int:
+    """Return the port, a free one for 0. Raises `ServerFailed` if it is taken.
+
+    The gateways share their port, so the kernel itself would not complain about a second deployment on it.
+    """
+    if port == 0:
+        return free_port()
+    if not is_free(port, host):
+        raise ServerFailed(f"port {port} is taken by another process; choose another with --port, 0: a free one")
+    return port
+
+
+def gateway_url(size: Size) -> str:
+    """Return what clients on this machine use to reach the gateways."""
+    host = LOOPBACK if size.host in ("", "0.0.0.0", "::") else size.host  # noqa: S104 - compared, not bound
+    return f"ws://{f'[{host}]' if ':' in host else host}:{size.port}"
+
+
+def told(environment: Mapping[str, str], addresses: Addresses, secret: str) -> dict[str, str]:
+    """Return the environment of every process of the deployment: the given one, and where everything is."""
+    return {
+        **environment,
+        "TOCSIN_KAFKA": addresses.kafka,
+        "TOCSIN_REDIS": addresses.redis,
+        "TOCSIN_STORE": addresses.store,
+        "TOCSIN_SECRET": secret,
+        "PYTHONUNBUFFERED": "1",  # the last words of a process are in its log
+    }
+
+
+def steps_of(environment: Mapping[str, str], logs: Path, command: Sequence[str] = TOCSIN) -> list[Child]:
+    """Return what has to run to its end before the programs: the store first, for it notes which topics were made."""
+    return [
+        Child(f"{what} apply", [*command, what, "apply"], log=logs / f"{what}-apply.log", environment=environment)
+        for what in ("store", "topics")
+    ]
+
+
+def programs_of(
+    size: Size, environment: Mapping[str, str], folder: Path, logs: Path, command: Sequence[str] = TOCSIN
+) -> tuple[list[Program], list[Program]]:
+    """Return workers and gateways; each has its own name, metrics port and, a worker, its own folder for tables."""
+    workers = ["worker-inbox", *(f"worker-inbox-{number}" for number in range(1, size.workers))]
+    gateways = [f"gateway-{number}" for number in range(size.gateways)]
+    ports = dict(zip([*workers, *gateways], free_ports(len(workers) + len(gateways)), strict=True))
+
+    def program(name: str, arguments: list[str], more: dict[str, str], stop_within: float) -> Program:
+        own = {"TOCSIN_INSTANCE": name, "TOCSIN_METRICS_PORT": str(ports[name]), "TOCSIN_DATA": str(folder / name)}
+        return Program(
+            name,
+            [*command, *arguments],
+            environment={**environment, **own, **more},
+            metrics_port=ports[name],
+            log=logs / f"{name}.log",
+            stop_within=stop_within,
+        )
+
+    shared = {"TOCSIN_HOST": size.host, "TOCSIN_PORT": str(size.port)}
+    return (
+        [program(name, ["worker", "--role", "inbox"], {}, _WORKER_STOPS_WITHIN) for name in workers],
+        [program(name, ["gateway"], shared, size.drain + _GATEWAY_STOPS_WITHIN) for name in gateways],
+    )

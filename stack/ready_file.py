@@ -1,0 +1,25 @@
+"""What a running deployment says of itself, in files that appear whole and disappear with it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file so that a reader sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_name(f".{path.name}.{os.getpid()}")
+    written.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+    written.replace(path)
+
+
+def remove_own(path: Path, pid: int) -> None:
+    """Remove the file unless another process (its `pid`) has written it since."""
+    try:
+        owner = msgspec.json.decode(path.read_bytes(), type=dict[str, Any]).get("pid", pid)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return
+    if owner == pid:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,39 @@
+"""Fixtures for everybody: real servers on free ports of loopback, started when asked for, ended with the session."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stack import ports
+from stack.servers import Cassandra, Kafka, Redis
+
+pytest_plugins = ["tests.system"]  # the whole of Tocsin as one fixture
+
+
+@pytest.fixture(scope="session")
+def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("servers")
+
+
+@pytest.fixture(scope="session")
+def kafka(server_folder: Path) -> Iterator[Kafka]:
+    with Kafka(server_folder / "kafka") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_folder: Path) -> Iterator[Redis]:
+    with Redis(server_folder / "redis") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cassandra(server_folder: Path) -> Iterator[Cassandra]:
+    with Cassandra(server_folder / "cassandra") as server:
+        yield server
+
+
+@pytest.fixture
+def free_port() -> int:
+    return ports.free_port()

@@ -1,0 +1,56 @@
+import socket
+
+import pytest
+
+from schemas.errors import ServerFailed
+from stack import ports
+from stack.assembly import Size, gateway_port, gateway_url
+
+
+def test_free_ports_differ_and_can_be_listened_on() -> None:
+    found = ports.free_ports(20)
+    assert len(set(found)) == 20
+    assert all(ports.is_free(port) for port in found)
+
+
+def test_a_port_that_is_listened_on_is_not_free(free_port: int) -> None:
+    with socket.create_server((ports.LOOPBACK, free_port)):
+        assert not ports.is_free(free_port)
+    assert ports.is_free(free_port)
+
+
+def test_a_port_that_others_share_is_not_free_either(free_port: int) -> None:
+    with socket.create_server((ports.LOOPBACK, free_port), reuse_port=True):
+        assert not ports.is_free(free_port)
+
+
+def test_no_free_port_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "_bound", lambda host, port: None)
+    with pytest.raises(ServerFailed, match="no free port"):
+        ports.free_port()
+
+
+def test_a_gateway_port_that_is_taken_is_refused_with_what_to_do(free_port: int) -> None:
+    assert gateway_port(ports.LOOPBACK, free_port) == free_port
+    with (
+        socket.create_server((ports.LOOPBACK, free_port)),
+        pytest.raises(ServerFailed, match=rf"port {free_port} is taken by another process; .*--port"),
+    ):
+        gateway_port(ports.LOOPBACK, free_port)
+
+
+def test_zero_is_any_free_gateway_port() -> None:
+    assert gateway_port(ports.LOOPBACK, 0) > 0
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "ws://127.0.0.1:8080"),
+        ("0.0.0.0", "ws://127.0.0.1:8080"),
+        ("::1", "ws://[::1]:8080"),
+        ("push.example.org", "ws://push.example.org:8080"),
+    ],
+)
+def test_the_url_of_the_gateways_can_be_used_from_this_machine(host: str, url: str) -> None:
+    assert gateway_url(Size(workers=1, gateways=1, host=host, port=8080, drain=1.0)) == url

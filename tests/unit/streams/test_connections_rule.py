@@ -1,0 +1,115 @@
+"""Where a session starts, what it is sent, what counts as unread."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.bus import GAP
+from schemas.records import Connected
+from schemas.rows import Cursor, Head, Row
+from streams.connections import (
+    Place,
+    Watermark,
+    closed,
+    merged,
+    opened,
+    read_mark,
+    start_of,
+    stored_cursor,
+    unread,
+    window,
+)
+
+LOG = "inbox/normal"
+
+
+def said(cursors: dict[str, int] | None = None, epoch: str | None = "e1", device: str = "phone") -> Connected:
+    return Connected(user="u", session="s", gateway="g", device=device, epoch=epoch, cursors=cursors)
+
+
+def start(connected: Connected, head: int, stored: dict[str, int] | None = None, limit: int = 1_000) -> tuple[int, str]:
+    cursors = {device: {LOG: Watermark(seq, 0)} for device, seq in (stored or {}).items()}
+    return start_of(connected, log=LOG, head=head, epoch="e1", cursors=cursors, limit=limit)
+
+
+def row(seq: int, *, device: str = "", expires: int = 0, frame: bytes = b"{}") -> Row:
+    return Row(seq=seq, src=seq, n=seq, key="", digest=b"", ts=5, expires=expires, device=device, frame=frame)
+
+
+@pytest.mark.parametrize(
+    ("connected", "head", "stored", "expected"),
+    [
+        (said({LOG: 3}), 9, {}, (3, "")),
+        (said({LOG: 3}), 9, {"phone": 5}, (3, "")),
+        (said(), 9, {"phone": 5}, (5, "")),
+        (said(), 9, {"web": 4, "tv": 6}, (6, "")),
+        (said(), 9, {}, (0, "")),
+        (said({LOG: 3}, epoch="other"), 9, {"phone": 5}, (5, "reset")),
+        (said({LOG: 3}, epoch=None), 9, {}, (0, "reset")),
+        (said({LOG: 30}), 9, {"phone": 5}, (5, "reset")),
+        (said({"inbox/bulk": 3}), 9, {"phone": 5}, (5, "")),
+        (said(), 2, {"phone": 5}, (2, "")),
+    ],
+)
+def test_where_a_session_starts(
+    connected: Connected, head: int, stored: dict[str, int], expected: tuple[int, str]
+) -> None:
+    assert start(connected, head, stored) == expected
+
+
+def test_a_device_too_far_behind_is_told_so() -> None:
+    assert start(said({LOG: 10}), 1_011) == (1_011, "too_long")
+    assert start(said({LOG: 11}), 1_011) == (11, "")
+
+
+def test_sessions_of_dead_gateways_are_dropped_when_the_user_comes_back() -> None:
+    before = {"s1": Place("dead", "phone"), "s2": Place("alive", "web")}
+    after = opened(before, "s3", Place("alive", "phone"), {"dead"})
+    assert set(after) == {"s2", "s3"}
+    assert set(closed(after, "s2")) == {"s3"}
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 9), st.integers(0, 9))))
+def test_cursors_are_merged_by_max_whatever_their_order(items: list[tuple[str, int, int]]) -> None:
+    cursors = [Cursor(user="u", log=LOG, device=d, delivered=x, read=y) for d, x, y in items]
+    assert merged(cursors) == merged(cursors[::-1])
+    for device, x, y in items:
+        assert merged(cursors)[device][LOG].delivered >= x
+        assert merged(cursors)[device][LOG].read >= y
+    assert stored_cursor(merged(cursors), "new", LOG) == max((x for _, x, _ in items), default=0)
+    assert read_mark(merged(cursors), LOG) == max((y for *_, y in items), default=0)
+
+
+def test_unread_is_what_lies_after_the_read_mark() -> None:
+    head = Head(seq=9, n=8)
+    assert unread(head, 0, None) == 8
+    assert unread(head, 9, None) == 0
+    assert unread(head, 4, 3) == 5
+
+
+def test_an_entry_for_another_device_is_skipped_and_skips_are_joined() -> None:
+    rows = [row(1), row(2, device="tv"), row(3, device="tv"), row(4, device="phone")]
+    runs = window(rows, log=LOG, device="phone", head=4, now_ms=0, limit_bytes=1_000)
+    assert [(run.first, run.last, run.reason) for run in runs] == [(1, 1, ""), (2, 3, "other_device"), (4, 4, "")]
+
+
+def test_an_entry_past_its_time_is_skipped() -> None:
+    runs = window([row(1, expires=10)], log=LOG, device="phone", head=1, now_ms=10, limit_bytes=1_000)
+    assert [(run.reason, run.frame) for run in runs] == [("expired", None)]
+
+
+def test_what_does_not_fit_is_named_as_a_gap() -> None:
+    rows = [row(seq, frame=b"x" * 400) for seq in range(1, 6)]
+    runs = window(rows, log=LOG, device="phone", head=20, now_ms=0, limit_bytes=1_000)
+    assert [(run.first, run.last, run.reason) for run in runs] == [(1, 1, ""), (2, 2, ""), (3, 20, GAP)]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=20), st.integers(0, 5), st.integers(1, 900))
+def test_the_runs_cover_everything_up_to_the_head_once(
+    entries: list[tuple[bool, int]], beyond: int, limit: int
+) -> None:
+    rows = [row(i + 1, device="tv" if other else "", frame=b"x" * size) for i, (other, size) in enumerate(entries)]
+    head = len(rows) + beyond if rows else 0
+    runs = window(rows, log=LOG, device="phone", head=head, now_ms=0, limit_bytes=limit)
+    covered = [seq for run in runs for seq in range(run.first, run.last + 1)]
+    assert covered == list(range(1, head + 1))

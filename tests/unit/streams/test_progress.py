@@ -1,0 +1,114 @@
+"""Contiguity and watermark, the two rules that keep records from being lost between Kafka and an agent."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.progress import Admission, Progress
+
+
+def started(offset: int = 0) -> Progress:
+    progress = Progress()
+    progress.start(offset, None)
+    progress.begin_fetch()
+    return progress
+
+
+def test_nothing_is_delivered_before_the_start_is_known() -> None:
+    assert Progress().admit(0) is Admission.OLD
+
+
+def test_a_record_is_delivered_once() -> None:
+    progress = started()
+    assert progress.admit(0) is Admission.DELIVER
+    assert progress.admit(0) is Admission.OLD
+
+
+def test_a_fetch_that_begins_too_late_is_read_again() -> None:
+    progress = started()
+    assert progress.admit(3) is Admission.HOLE
+    assert progress.wanted == 0
+
+
+def test_a_hole_is_real_only_when_the_next_fetch_begins_with_the_very_same() -> None:
+    progress = started()
+    progress.admit(3)
+    progress.begin_fetch()
+    assert progress.admit(3) is Admission.DELIVER
+
+    progress = started()
+    progress.admit(3)
+    progress.begin_fetch()
+    assert progress.admit(4) is Admission.HOLE
+
+
+def test_a_hole_inside_a_fetch_is_real() -> None:
+    progress = started()
+    assert [progress.admit(0), progress.admit(5)] == [Admission.DELIVER, Admission.DELIVER]
+
+
+def test_a_hole_that_was_confirmed_once_is_not_confirmed_for_ever() -> None:
+    progress = started()
+    progress.admit(3)
+    progress.begin_fetch()
+    progress.begin_fetch()
+    assert progress.admit(3) is Admission.HOLE
+
+
+def test_what_is_committed_ends_before_the_first_record_without_an_ack() -> None:
+    progress = started()
+    for offset in range(4):
+        progress.admit(offset)
+    for offset in (0, 1, 3):
+        progress.ack(offset)
+    assert progress.committable() == 2
+    progress.ack(2)
+    assert progress.committable() == 4
+
+
+def test_what_the_broker_has_is_not_committed_again() -> None:
+    progress = started()
+    progress.admit(0)
+    progress.ack(0)
+    progress.committed = 1
+    assert progress.committable() is None
+
+
+def test_an_ack_from_before_the_delivery_does_not_count() -> None:
+    progress = started()
+    progress.ack(0)
+    progress.admit(0)
+    assert progress.committable() is None
+
+
+def test_a_delivery_that_was_cut_short_is_wanted_again() -> None:
+    progress = started()
+    progress.admit(0)
+    progress.undo(0)
+    assert progress.wanted == 0
+    assert progress.in_flight == 0
+
+
+@given(st.data())
+def test_nothing_is_committed_that_was_not_delivered_and_acked(data: st.DataObject) -> None:
+    """Fetches may begin anywhere, lose their beginning, be cut short; acks come in any order."""
+    end = data.draw(st.integers(1, 30))
+    progress = started()
+    delivered: list[int] = []
+    acked: set[int] = set()
+    for _ in range(data.draw(st.integers(1, 40))):
+        progress.begin_fetch()
+        wanted = progress.wanted or 0
+        lost = data.draw(st.integers(0, 3))
+        for offset in range(min(end, wanted + lost), data.draw(st.integers(wanted, end))):
+            if progress.admit(offset) is not Admission.DELIVER:
+                break
+            delivered.append(offset)
+        for offset in data.draw(st.lists(st.sampled_from(delivered), max_size=5)) if delivered else []:
+            progress.ack(offset)
+            acked.add(offset)
+        commit = progress.committable()
+        if commit is not None:
+            assert {offset for offset in delivered if offset < commit} <= acked
+            assert commit - 1 in acked
+            progress.committed = commit
+    assert delivered == sorted(set(delivered))

@@ -1,0 +1,73 @@
+"""One micro-batch at a time, the most urgent first."""
+
+import asyncio
+
+import pytest
+
+from streams.turnstile import Turnstile
+
+
+async def pass_through(turnstile: Turnstile, priority: int, name: str, order: list[str]) -> None:
+    async with turnstile.turn(priority):
+        order.append(name)
+
+
+async def test_the_most_urgent_goes_first_then_the_oldest() -> None:
+    turnstile, order = Turnstile(), list[str]()
+    async with turnstile.turn(0):
+        waiting = [
+            asyncio.create_task(pass_through(turnstile, priority, name, order))
+            for priority, name in ((3, "bulk"), (1, "critical"), (3, "bulk2"), (0, "connections"))
+        ]
+        await asyncio.sleep(0)
+        assert order == []
+    await asyncio.gather(*waiting)
+    assert order == ["connections", "critical", "bulk", "bulk2"]
+
+
+async def test_nobody_enters_while_another_is_inside() -> None:
+    turnstile, inside = Turnstile(), 0
+
+    async def visit() -> None:
+        nonlocal inside
+        async with turnstile.turn(1):
+            inside += 1
+            await asyncio.sleep(0)
+            assert inside == 1
+            inside -= 1
+
+    await asyncio.gather(*(visit() for _ in range(20)))
+
+
+async def test_an_exception_inside_lets_the_next_one_in() -> None:
+    turnstile = Turnstile()
+    with pytest.raises(ValueError, match="boom"):
+        async with turnstile.turn(1):
+            raise ValueError("boom")
+    async with asyncio.timeout(1), turnstile.turn(1):
+        pass
+
+
+async def test_one_that_gives_up_waiting_blocks_nobody() -> None:
+    turnstile, order = Turnstile(), list[str]()
+    async with turnstile.turn(0):
+        impatient = asyncio.create_task(pass_through(turnstile, 1, "impatient", order))
+        patient = asyncio.create_task(pass_through(turnstile, 2, "patient", order))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        await asyncio.gather(impatient, return_exceptions=True)
+    await patient
+    assert order == ["patient"]
+
+
+async def test_a_turn_that_comes_together_with_a_cancellation_is_passed_on() -> None:
+    turnstile, order = Turnstile(), list[str]()
+    async with turnstile.turn(0):
+        cancelled = asyncio.create_task(pass_through(turnstile, 1, "cancelled", order))
+        next_one = asyncio.create_task(pass_through(turnstile, 2, "next", order))
+        await asyncio.sleep(0)
+    cancelled.cancel()  # its turn is granted, but it has not run yet
+    await asyncio.gather(cancelled, return_exceptions=True)
+    async with asyncio.timeout(1):
+        await next_one
+    assert order == ["next"]
