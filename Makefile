@@ -40,6 +40,11 @@ lint: .venv/installed-dev ## style, format and which room may import which
 types: .venv/installed-dev ## mypy --strict
 	$(BIN)/mypy
 
+.PHONY: bench
+bench: system .venv/installed-dev ## measure latency, priority and throughput on real servers (QUICK=1: one short run)
+	$(BIN)/python -m stack.fetch
+	exec $(BIN)/python -m bench $(if $(QUICK),--quick)
+
 .PHONY: clean
 clean: ## remove what was made in this folder: .venv, caches, .tocsin
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .tocsin build ./*.egg-info
@@ -48,7 +53,7 @@ clean: ## remove what was made in this folder: .venv, caches, .tocsin
 .venv/installed: requirements.txt pyproject.toml | $(BIN)/pip
 	echo "installing the locked dependencies into .venv ..." >&2
 	$(PIP) --require-hashes --requirement requirements.txt
-	$(PIP) --no-deps --editable .
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed

@@ -116,6 +116,12 @@ class ConnectionsAgent:
                 )
             case Disconnected(user=user, session=session):
                 changes.set(partition, user, closed(changes.get(partition, user), session))
+            case Sync(gateway=gateway, syncs=syncs):
+                for asked in syncs:  # a gateway that was taken for dead comes back with sessions that were dropped
+                    known = changes.get(partition, asked.user)
+                    if asked.session not in known:
+                        place = Place(gateway, asked.device)
+                        changes.set(partition, asked.user, opened(known, asked.session, place, dead))
             case Announce(gateway=gateway, sessions=sessions):
                 for said in sessions:
                     before = changes.get(partition, said.user)

@@ -1,5 +1,6 @@
 """The inbox agent of a lane: append each notification to its user's log, then publish it to the user's sessions."""
 
+import asyncio
 import logging
 import time
 from collections import defaultdict
@@ -13,7 +14,7 @@ from agents.deadletters import DeadLetters
 from agents.fanout import Fanout
 from agents.ownership import Ownership
 from agents.publisher import Publisher
-from schemas.bus import Delivery, Run
+from schemas.bus import GAP, Delivery, Run
 from schemas.errors import BadRecord
 from schemas.logs import inbox_log, log_key
 from schemas.records import Status, encode
@@ -96,9 +97,12 @@ class InboxAgent:
                 for (partition, user), rows in work.rows.items()
             ]
         )
-        await self._publisher.publish(self._fanout(work, epochs).parts())
-        await self._producer.emit([*work.emits, *await self._unknown_devices(work)])
-        await self._logs.write(self._producer, states)
+        work.emits += await self._unknown_devices(work)
+        await asyncio.gather(  # in any order: none of them is redone from the marks, and the ack waits for all
+            self._publisher.publish(self._fanout(work, epochs).parts()),
+            self._producer.emit(work.emits),
+            self._logs.write(self._producer, states),
+        )
 
     def _sort(self, message: Any, work: "_Work") -> None:
         """Decode a record, or send it on to its home partition or to the dead letters."""
@@ -159,6 +163,8 @@ class InboxAgent:
             after, verdicts = fold(before, marks, [record for _, record in pairs], self._log)
             if after != before or asked:
                 states[partition][key] = after
+            if any(isinstance(verdict, Known) for verdict in verdicts):
+                work.known[partition, user] = after.seq
             self._apply(work, partition, user, pairs, verdicts)
         return states
 
@@ -171,7 +177,12 @@ class InboxAgent:
                 case Appended(row):
                     work.rows[partition, user].append(row)
                     self._metrics.entries.add(self._lane.name)
-                case Repeat() | Known():
+                case Known(seq):
+                    self._metrics.repeats.add(self._lane.name)
+                    if seq is not None:  # stored before, perhaps by a call that seemed to fail: say that it is there
+                        gap = Run(log=self._log, first=seq, last=seq, reason=GAP)
+                        work.reminders[partition, user].append(gap)
+                case Repeat():
                     self._metrics.repeats.add(self._lane.name)
                 case Conflict(seq):
                     text = f"the id {record.key!r} was used before with other content (seq {seq} of {self._log})"
@@ -212,19 +223,28 @@ class InboxAgent:
         for (partition, user), rows in work.rows.items():
             for gateway, sessions, runs in self._runs(self._connections.get(partition, user), rows, now):
                 fanout.deliver(gateway, partition, Delivery(user=user, sessions=sessions, runs=runs))
+        for (partition, user), head in work.known.items():
+            if (partition, user) not in work.rows:
+                reminder = [Run(log=self._log, first=head, last=head, reason=GAP)]
+                for (gateway, _), sessions in self._groups(self._connections.get(partition, user)).items():
+                    fanout.deliver(gateway, partition, Delivery(user=user, sessions=sessions, runs=reminder))
         return fanout
 
     def _runs(self, places: Sessions, rows: list[Row], now: int) -> list[tuple[str, list[str], list[Run]]]:
         """Return (gateway, sessions, runs); devices see the same runs unless a row is for one of them only."""
         targeted = any(row.device for row in rows)
+        return [
+            (gateway, sessions, [run_of(row, self._log, device, now) for row in rows])
+            for (gateway, device), sessions in self._groups(places, by_device=targeted).items()
+        ]
+
+    def _groups(self, places: Sessions, *, by_device: bool = False) -> dict[tuple[str, str], list[str]]:
+        """Return the sessions by gateway and device, the device left empty where it does not matter."""
         groups: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for session, place in places.items():
             if place.gateway not in self._publisher.dead:
-                groups[place.gateway, place.device if targeted else ""].append(session)
-        return [
-            (gateway, sessions, [run_of(row, self._log, device, now) for row in rows])
-            for (gateway, device), sessions in groups.items()
-        ]
+                groups[place.gateway, place.device if by_device else ""].append(session)
+        return groups
 
 
 class _Work:
@@ -233,5 +253,9 @@ class _Work:
     def __init__(self) -> None:
         self.records: defaultdict[tuple[int, str], list[tuple[Any, Incoming]]] = defaultdict(list)
         self.rows: defaultdict[tuple[int, str], list[Row]] = defaultdict(list)
+        self.reminders: defaultdict[tuple[int, str], list[Run]] = defaultdict(list)
         self.emits: list[Emit] = []
         self.targeted: list[tuple[int, Incoming]] = []  # (partition, record) for one device only
+        # Heads of logs whose records had been appended already, by a worker whose own messages may have been fenced:
+        # the sessions are reminded, and ask for what they lack.
+        self.known: dict[tuple[int, str], int] = {}

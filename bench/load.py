@@ -1,6 +1,7 @@
 """A producer as upstream services have one: plain Kafka records, every acknowledgement noted."""
 
 import asyncio
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ class Load:
         self._producer: Any = None
         self.acknowledged: defaultdict[str, list[str]] = defaultdict(list)
         self.count = 0
+        self._run = secrets.token_hex(3)  # so that the ids of two loads on one deployment are not the same
 
     async def __aenter__(self) -> "Load":
         self._producer = AIOKafkaProducer(
@@ -34,7 +36,7 @@ class Load:
     async def send(self, user: str, lane: str = "normal", **fields: Any) -> "asyncio.Future[Any]":
         """Produce one record; the future is done when Kafka has it."""
         self.count += 1
-        id_ = f"n{self.count}"
+        id_ = f"{self._run}-{self.count}"
         value = {
             "id": id_,
             "user": user,

@@ -26,7 +26,7 @@ class Claims(msgspec.Struct, frozen=True):
 
 class _Payload(msgspec.Struct):
     sub: UserId
-    exp: Annotated[float, msgspec.Meta(gt=0)]
+    exp: Annotated[float, msgspec.Meta(gt=0, lt=1e11)]
     device: DeviceId | None = None
 
 

@@ -94,11 +94,13 @@ class Lease:
         self._redis: Any = redis.asyncio.Redis.from_url(url, socket_timeout=CONNECT, socket_connect_timeout=CONNECT)
         self._key = key
         self._state = state
+        self._taken = False
 
     async def renew(self) -> None:
         """Renew it once. Raises `TocsinError`."""
         try:
             await self._redis.set(self._key, msgspec.json.encode(self._state()), ex=LEASE)
+            self._taken = True
         except (RedisError, OSError, TimeoutError) as exc:
             raise TocsinError(f"the lease of this gateway cannot be renewed: {exc}") from None
 
@@ -116,9 +118,11 @@ class Lease:
             await asyncio.sleep(1.0 if failed else RENEW)
 
     async def release(self) -> None:
-        """Give it up: the gateway has ended."""
-        try:
-            await self._redis.delete(self._key)
-        except (RedisError, OSError, TimeoutError) as exc:
-            log.warning("the lease was left to expire: %s", exc)
+        """Give it up: the gateway has ended. Repeating it does nothing."""
+        if self._taken:
+            self._taken = False
+            try:
+                await self._redis.delete(self._key)
+            except (RedisError, OSError, TimeoutError) as exc:
+                log.warning("the lease was left to expire: %s", exc)
         await self._redis.aclose()

@@ -8,7 +8,7 @@ import random
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from gateway import codes
 from gateway.auth import Claims, Verifier
@@ -16,8 +16,9 @@ from gateway.config import GatewayConfig
 from gateway.effects import Acknowledge, AnnouncePartition, AskSync, CheckToken, Connect, FeedEffect, SessionEffect
 from gateway.feed import Feed
 from gateway.outbox import Outbox, partition_of
+from gateway.peer import Peer, Transport
 from gateway.session import Identity, Session
-from gateway.wheel import Visited, Wheel
+from gateway.wheel import Wheel
 from schemas.bus import Message, Part
 from schemas.errors import BadToken
 from schemas.records import Ack, Connected, OpenSession, SyncRequest
@@ -29,30 +30,6 @@ RESYNC_PAUSE: Final = 0.02
 UNKNOWN: Final = 200  # sessions that are disowned a second
 FORGOTTEN: Final = 10.0  # s in which a session that has ended is not disowned: the worker is being told
 DRAIN_STEP: Final = 0.05
-
-
-class Transport(Visited, Protocol):
-    """What carries a session: a WebSocket now; the session does not know."""
-
-    kind: str  # what the records call it, such as ws
-
-    def send(self, frames: list[bytes]) -> int:
-        """Hand frames over, in order, and return how many bytes wait for the network."""
-
-    def close(self, code: int, reason: str) -> None:
-        """End it with a code of `gateway.codes`; the hub is told by `gone`, at once or later."""
-
-
-class Peer:
-    """A session and what carries it."""
-
-    __slots__ = ("dirty", "partition", "session", "transport")
-
-    def __init__(self, session: Session, transport: Transport, partition: int) -> None:
-        self.session = session
-        self.transport = transport
-        self.partition = partition
-        self.dirty = False
 
 
 class Hub:

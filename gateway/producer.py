@@ -6,7 +6,7 @@ from itertools import chain, repeat
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from gateway.outbox import Outbox, Record
 from schemas.errors import TocsinError
@@ -58,6 +58,8 @@ class KafkaSender:
         try:
             await producer.start()
             partitions = await producer.partitions_for(self._topic)
+        except UnknownTopicOrPartitionError:
+            partitions = None
         except KafkaError as exc:
             await producer.stop()
             raise TocsinError(f"Kafka at {self._servers} cannot be used: {exc}") from None
@@ -171,7 +173,8 @@ class Writer:
                 while self._busy or self._outbox.urgent or self._outbox.acked:
                     for partition in (self._outbox.urgent | self._outbox.acked) - self._busy.keys():
                         self._begin(partition, acks=True)
-                    await asyncio.wait(list(self._busy.values()))
+                    if self._busy:
+                        await asyncio.wait(list(self._busy.values()))
         except TimeoutError:
             return False
         return True

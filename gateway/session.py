@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from gateway import codes
+from gateway.bucket import LIMITS, Bucket, Limits
 from gateway.effects import Acknowledge, CheckToken, CloseWith, Connect
 from gateway.reading import HARD, NEVER, SOFT, Outlet, Reading
 from schemas import frames
@@ -22,20 +23,8 @@ HELLO: Final = 5.0  # s that `hello` is waited for
 ANSWER: Final = 5.0  # s after which `Connect` is said again, then twice that, and so on
 MAX_ANSWER: Final = 40.0
 STUCK: Final = 20.0  # s that a transport may hold HARD bytes
-RATE: Final = 50.0  # frames a second that a client may say
-BURST: Final = 200.0  # frames that it may say at once
 REFUSED: Final = 5.0  # what a frame that is refused costs, in frames
 DEFAULT_DEVICE: Final = "default"
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """How many frames a client may say: `rate` a second, `burst` at once."""
-
-    rate: float = RATE
-    burst: float = BURST
-
-
-LIMITS: Final = Limits()
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -64,12 +53,10 @@ class Session:
         self.readings: dict[str, Reading] = {}
         self._identity = identity
         self._heartbeat = heartbeat
-        self._limits = limits
+        self._bucket = Bucket(limits, now)
         self._expires = now + ttl
         self._epoch = ""
         self._acks: dict[str, tuple[int, int]] = {}
-        self._tokens = limits.burst
-        self._counted = now
         self._stuck_since = NEVER
         self._hello_by = now + HELLO if hello else NEVER
         self._waited = False  # for a hello that did not come
@@ -156,6 +143,9 @@ class Session:
     def suspect(self, now: float) -> None:
         """Sync every log: something may have been lost on the bus."""
         self._suspected = not self.opened  # then an opening that is on its way may be older than what was lost
+        if not self.opened and not self.closed and self._connect is not None:
+            self._connects = 0  # or the opening itself was lost: do not sit out a long pause
+            self._say_connect(now)
         if self.opened and not self.closed:
             for reading in self.readings.values():
                 reading.suspect()
@@ -183,7 +173,7 @@ class Session:
         for reading in self.readings.values():
             if reading.full(size):
                 reading.forget_held()
-            elif reading.head >= reading.expected:
+            else:
                 reading.pump(out, now)
 
     def tick(self, now: float) -> None:
@@ -230,9 +220,7 @@ class Session:
 
     def spend(self, now: float, cost: float = 1.0) -> bool:
         """Count what the client said; over the rate the session ends and False is returned."""
-        self._tokens = min(self._limits.burst, self._tokens + (now - self._counted) * self._limits.rate) - cost
-        self._counted = now
-        if self._tokens < 0:
+        if not self._bucket.spend(now, cost):
             self.close(codes.RATE)
         return not self.closed
 

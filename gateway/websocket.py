@@ -16,8 +16,10 @@ from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
 from gateway import codes
+from gateway.framing import PING, joined
 from gateway.handshake import Handshake, Refusal
-from gateway.hub import Hub, Peer
+from gateway.hub import Hub
+from gateway.peer import Peer
 from gateway.reading import SOFT
 from schemas.frames import MAX_FRAME
 
@@ -31,7 +33,6 @@ UNSUPPORTED: Final = 1003
 NOT_UTF8: Final = 1007
 TOO_BIG: Final = 1009
 ABNORMAL: Final = 1006
-_PING: Final = b"\x89\x00"
 _EMPTY: Final = bytearray()
 
 _quiet = logging.getLogger("gateway.websocket.protocol")
@@ -43,34 +44,6 @@ class _Protocol(ServerProtocol):
 
     def fail(self, code: int, reason: str = "") -> None:
         super().fail(codes.TOO_LARGE if code == TOO_BIG else code, reason)
-
-
-def framed(payload: bytes) -> bytes:
-    """Return a text message as the bytes of one unmasked frame."""
-    size = len(payload)
-    if size < 126:
-        return b"\x81" + size.to_bytes(1, "big") + payload
-    if size < 65_536:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
-    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
-
-
-class _Last:
-    """The frame that was built last: an entry for many sessions is framed once."""
-
-    __slots__ = ("frame", "payload")
-
-    def __init__(self) -> None:
-        self.payload = b""
-        self.frame = framed(b"")
-
-    def of(self, payload: bytes) -> bytes:
-        if payload is not self.payload:
-            self.payload, self.frame = payload, framed(payload)
-        return self.frame
-
-
-_last = _Last()
 
 
 class WebSocket(asyncio.Protocol):
@@ -224,7 +197,7 @@ class WebSocket(asyncio.Protocol):
         """Write text messages at once and return how many bytes wait for the network."""
         if self._protocol.state is not State.OPEN:
             return 0
-        self._transport.write(_last.of(frames[0]) if len(frames) == 1 else b"".join(map(framed, frames)))
+        self._transport.write(joined(frames))
         return self._waiting()
 
     def _waiting(self) -> int:
@@ -279,7 +252,7 @@ class WebSocket(asyncio.Protocol):
             return self._due()
         if now >= self._ping_at:
             self._ping_at = now + self._hub.config.heartbeat
-            self._transport.write(_PING)
+            self._transport.write(PING)
         if self._paused:
             self._hub.buffered(self._peer, self._waiting(), now)
         due = self._hub.tick(self._peer, now) if self._peer is not None else float("inf")

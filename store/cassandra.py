@@ -139,7 +139,7 @@ class CassandraStore:
         """Return the cursors of each user by log and device, an empty list where there are none."""
         found = await self._ask("cursors", [(user,) for user in users])
         return {
-            user: [Cursor(name, log, device, delivered, read) for name, log, device, delivered, read in rows]
+            user: [Cursor(name, log, device, delivered or 0, read or 0) for name, log, device, delivered, read in rows]
             for user, rows in zip(users, found, strict=True)
         }
 
@@ -190,7 +190,8 @@ class CassandraStore:
             names = (cursor.user.encode(), cursor.log.encode(), cursor.device.encode())
             delivered, read = bigint(cursor.delivered), bigint(cursor.read)
             parts.append((True, delivered_id, (*names, delivered, delivered)))
-            parts.append((True, read_id, (*names, read, read)))
+            if cursor.read:  # most devices say what they have, few what was read
+                parts.append((True, read_id, (*names, read, read)))
         return Request(unlogged(parts, cursors[0].user.encode()), len(parts) * CURSOR_BYTES)
 
     def _bound(self, name: str, values: tuple[Any, ...]) -> Request:

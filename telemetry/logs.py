@@ -6,6 +6,27 @@ import time
 from typing import Final
 
 QUIET: Final = ("faust", "mode", "aiokafka", "kafka", "websockets", "cassandra", "asyncio", "aiohttp", "redis")
+QUIET_TIME: Final = 10.0  # s
+MAX_SAID: Final = 1000  # things that are remembered to have been said
+
+
+class _Seldom(logging.Filter):
+    """Lets a library say the same thing once in `QUIET_TIME`: while a server is away they say it ten times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in QUIET:
+            return True
+        key = (record.name, str(record.msg))
+        if record.created - self._said.get(key, -QUIET_TIME) < QUIET_TIME:
+            return False
+        if len(self._said) >= MAX_SAID:
+            self._said.clear()
+        self._said[key] = record.created
+        return True
 
 
 class _OneLine(logging.Formatter):
@@ -22,9 +43,10 @@ class _OneLine(logging.Formatter):
 def setup_logging(level: str, process: str) -> None:
     """Log to stderr from `level` (debug, info, warning, error); `process` is named in each line, such as gateway.
 
-    Libraries are heard from WARNING on.
+    Libraries are heard from WARNING on, and say the same thing at most once in 10 s.
     """
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Seldom())
     handler.setFormatter(_OneLine(f"%(asctime)s %(levelname)s {process} %(name)s: %(message)s"))
     root = logging.getLogger()
     for old in root.handlers[:]:

@@ -10,7 +10,8 @@ from stack.servers.probes import CQL_ANSWER, CQL_QUESTION, is_cql
 
 _JARS: Final = Jars(name="cassandra", version="5.0.9", artifacts=("org.apache.cassandra:cassandra-all:5.0.9",))
 
-# `commitlog_sync: batch`: what was acknowledged is there after kill -9, which `periodic` does not promise.
+# `commitlog_sync: batch`: what was acknowledged is there after kill -9, which `periodic` does not promise. Each row of
+# a batch waits for a sync in a thread of its own, so with few threads (`concurrent_writes`) a large batch waits often.
 _YAML: Final = """\
 cluster_name: tocsin
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
@@ -51,7 +52,7 @@ storage_compatibility_mode: NONE
 sstable: {{selected_format: bti}}
 default_compaction: {{class_name: UnifiedCompactionStrategy, parameters: {{scaling_parameters: T4}}}}
 concurrent_reads: 8
-concurrent_writes: 8
+concurrent_writes: 128
 concurrent_counter_writes: 2
 concurrent_compactors: 1
 compaction_throughput: 32MiB/s

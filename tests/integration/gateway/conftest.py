@@ -48,7 +48,7 @@ class Client:
 
     async def seqs(self, count: int, deadline: float = 10.0) -> list[int]:
         """Return the seqs of the next `count` entries; nothing else may come between."""
-        found = []
+        found: list[int] = []
         async with asyncio.timeout(deadline):
             while len(found) < count:
                 frame = json.loads(await self.socket.recv())
@@ -98,7 +98,7 @@ async def start(redis_server: Redis) -> AsyncIterator[Start]:
 
     async def begin(**settings: Any) -> Running:
         prefix = f"t{time.monotonic_ns()}-"
-        url = settings.pop("redis", redis_server.address if "://" in redis_server.address else f"redis://{redis_server.address}/0")
+        url = settings.pop("redis", redis_server.url)
         worker = FakeWorker(url, prefix)
         settings = {"drain": 0.2, "port": 0, **settings}
         config = GatewayConfig(id=gateway_id("test"), kafka="", redis=url, secret=SECRET, prefix=prefix, **settings)

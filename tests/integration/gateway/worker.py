@@ -68,7 +68,7 @@ class FakeWorker:
         for log in INBOX_LOGS:
             entries = self.logs[said.user, log]
             after, notice = (said.cursors or {}).get(log, 0), ""
-            if said.cursors and said.epoch != EPOCH:
+            if log in (said.cursors or {}) and said.epoch != EPOCH:
                 after, notice = len(entries), "reset"
             openings.append(LogOpening(log, after, len(entries), len(entries), notice))
             runs = entries[after : after + self.window]
@@ -100,7 +100,7 @@ class FakeWorker:
     async def append(self, user: str, body: str, *, lane: str = "normal", times: int = 1) -> None:
         """Append entries to an inbox and deliver them to the user's sessions in one message a gateway."""
         log = f"inbox/{lane}"
-        runs = []
+        runs: list[Run] = []
         for _ in range(times):
             seq = len(self.logs[user, log]) + len(runs) + 1
             ts = int(time.time() * 1000)

@@ -1,0 +1,74 @@
+"""`python -m bench [latency|whole|priority ...] [--quick]`: tables of figures, each the median of three runs.
+
+Machines are noisy: compare figures of one run with each other, not with those of another day.
+"""
+
+import argparse
+import sys
+from collections.abc import Awaitable, Callable
+from statistics import median
+
+import uvloop
+
+from bench import latency, priority, whole
+from bench.measure import show
+from cli.deployment import Ready, deployment
+from cli.kafka import hush
+
+RATES = (50.0, 500.0)  # records a second
+
+
+async def bench_latency(ready: Ready, *, quick: bool) -> None:
+    """Print append → client at each rate."""
+    rows = []
+    for rate in RATES:
+        runs = [await latency.at_rate(ready, rate, 5 if quick else 15) for _ in range(1 if quick else 3)]
+        figures = [median(getattr(run, name) for run in runs) for name in ("p50", "p99", "worst")]
+        rows.append((f"{rate:.0f} records/s", *figures, min(r.p99 for r in runs), max(r.p99 for r in runs)))
+    columns = ("append to client, ms", "p50", "p99", "worst", "p99 lowest run", "p99 highest run")
+    show("Latency, 100 users connected, real stack on this machine", columns, rows)
+
+
+async def bench_whole(ready: Ready, *, quick: bool) -> None:
+    """Print throughput and CPU of the whole path."""
+    scale = 10 if quick else 1
+    result = await whole.run(ready, records=100_000 // scale, users=5_000 // scale, connected=1_000 // scale)
+    result.print()
+    for fault in result.faults[:5]:
+        print(fault)
+
+
+async def bench_priority(ready: Ready, *, quick: bool) -> None:
+    """Print the latency of `critical` with a queue of `bulk`."""
+    rows = []
+    for queued in (50_000,) if quick else (50_000, 1_000_000):
+        unloaded, loaded, seconds = await priority.run(ready, queued=queued)
+        bound = 2 * unloaded.p99 + 50
+        rows.append((f"{queued:,}", unloaded.p50, unloaded.p99, loaded.p50, loaded.p99, bound, queued / seconds))
+    columns = ("bulk records queued", "p50 alone", "p99 alone", "p50", "p99", "2 x alone + 50", "bulk records/s")
+    show("A critical record, append to client in ms, 20 a second", columns, rows)
+
+
+BENCHES: dict[str, Callable[..., Awaitable[None]]] = {
+    "latency": bench_latency,
+    "priority": bench_priority,
+    "whole": bench_whole,
+}
+
+
+async def main(names: list[str], *, stack: str, quick: bool) -> None:
+    """Run benchmarks, each on a deployment of its own."""
+    for name in names:
+        print(f"{name}: starting the {stack} stack ...", file=sys.stderr)
+        async with deployment("--stack", stack, "--gateways", "2") as ready:
+            await BENCHES[name](ready, quick=quick)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=BENCHES, help="which; all if none is named")
+    parser.add_argument("--quick", action="store_true", help="one short run instead of the median of three")
+    parser.add_argument("--stack", choices=("real", "embedded"), default="real")
+    given = parser.parse_args()
+    hush()
+    uvloop.run(main(given.names or list(BENCHES), stack=given.stack, quick=given.quick))

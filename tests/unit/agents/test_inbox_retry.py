@@ -1,0 +1,101 @@
+"""A store that took an append and yet reported a failure: the retry must not keep the entry from connected devices."""
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from agents.deadletters import DeadLetters
+from agents.inbox import InboxAgent, Lane
+from schemas.bus import GAP, Part
+from schemas.errors import StoreError
+from schemas.rows import Append, Cursor, Head, Mark, Row
+from streams.connections import Place
+from telemetry.worker import WorkerMetrics
+
+
+class ForgetfulStore:
+    """Takes the first append and says that it did not."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.failures = 1
+
+    async def heads(self, logs: Sequence[str]) -> dict[str, Head]:
+        marks = tuple(Mark(r.seq, r.src, r.n, r.key, r.digest) for r in reversed(self.rows))
+        head = Head(self.rows[-1].seq, self.rows[-1].src, self.rows[-1].n, marks) if self.rows else Head()
+        return dict.fromkeys(logs, head)
+
+    async def append(self, batches: Sequence[Append]) -> None:
+        self.rows += [row for batch in batches for row in batch.rows]
+        if self.failures:
+            self.failures -= 1
+            raise StoreError("no answer in time")
+
+    async def get_cursors(self, users: Sequence[str]) -> dict[str, list[Cursor]]:
+        return {user: [] for user in users}
+
+
+class Surroundings:
+    """What else the agent talks to; it keeps what is published."""
+
+    dead = frozenset[str]()
+
+    def __init__(self) -> None:
+        self.published: list[Mapping[str, list[Part]]] = []
+
+    async def publish(self, parts: Mapping[str, list[Part]]) -> None:
+        self.published.append(parts)
+
+    async def emit(self, emits: Sequence[Any]) -> None:
+        assert not emits
+
+    async def write(self, _producer: Any, _states: Any) -> None:
+        pass
+
+    async def held(self) -> dict[int, int]:
+        return {0: 1}
+
+
+class Unknown:
+    """The table of logs of a worker that has touched none."""
+
+    def get(self, *_: Any) -> None:
+        return None
+
+    async def write(self, *_: Any) -> None:
+        pass
+
+
+class Connected:
+    """The table of connections, with one session."""
+
+    def get(self, *_: Any) -> dict[str, Place]:
+        return {"s1": Place("g1", "phone")}
+
+
+async def test_the_retry_tells_the_sessions_that_the_entry_is_there() -> None:
+    store, around, metrics = ForgetfulStore(), Surroundings(), WorkerMetrics(CollectorRegistry())
+    agent = InboxAgent(
+        Lane(name="normal", topic="t", number=2, incarnation=1, partitions=1, statuses="s"),
+        store=cast("Any", store),
+        producer=cast("Any", around),
+        publisher=cast("Any", around),
+        ownership=cast("Any", around),
+        dead_letters=DeadLetters("d", metrics),
+        logs=cast("Any", Unknown()),
+        connections=cast("Any", Connected()),
+        metrics=metrics,
+    )
+    message = SimpleNamespace(
+        key=b"u1", value=b'{"user":"u1","title":"t"}', headers=(), partition=0, offset=0, timestamp=1.0
+    )
+    batch = cast("Any", SimpleNamespace(messages=[message]))
+    with pytest.raises(StoreError):
+        await agent.handle(batch)
+    await agent.handle(batch)
+    assert [row.seq for row in store.rows] == [1]
+    (delivery,) = around.published[-1]["g1"][0].deliveries
+    assert [(run.first, run.last, run.reason) for run in delivery.runs] == [(1, 1, GAP)]

@@ -1,0 +1,100 @@
+import base64
+import json
+import time
+
+import jwt
+import pytest
+
+from gateway.auth import LEEWAY, Origins, Verifier
+from schemas.errors import BadToken
+
+SECRET = "only the tests know this secret, and it is long enough for every HMAC"
+NOW = 1_800_000_000.0
+
+
+def check(token: str) -> object:
+    return Verifier(SECRET, clock=lambda: NOW).check(token)
+
+
+def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: object) -> str:
+    return jwt.encode({"sub": "u1", "exp": NOW + 60, **claims}, secret, algorithm)
+
+
+def unsigned(header: dict[str, object], **claims: object) -> str:
+    parts = [header, {"sub": "u1", "exp": NOW + 60, **claims}]
+    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + "."
+
+
+def test_a_good_token_says_who_and_how_long() -> None:
+    claims = Verifier(SECRET, clock=lambda: NOW).check(signed(device="phone"))
+    assert (claims.user, claims.device, claims.ttl) == ("u1", "phone", 60 + LEEWAY)
+
+
+def test_clocks_may_differ_a_little() -> None:
+    check(signed(exp=NOW - LEEWAY + 0.1))
+    with pytest.raises(BadToken, match="expired"):
+        check(signed(exp=NOW - LEEWAY))
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "x",
+        "a.b.c",
+        "a" * 5000,
+        signed(secret="another secret of about the same length, or so it seems to the reader"),
+        signed(algorithm="HS512"),
+        unsigned({"alg": "none"}),
+        unsigned({"alg": "None"}),
+        unsigned({"alg": "HS256"}),
+        unsigned({}),
+        signed(exp="soon"),
+        signed(exp=None),
+        signed(exp=True),
+        signed(exp=float("inf")),
+        signed(exp=float("nan")),
+        signed(sub=""),
+        signed(sub=7),
+        signed(sub=None),
+        signed(sub="u" * 257),
+        signed(device=7),
+        signed(device=""),
+        signed(nbf=time.time() + 3600),
+        jwt.encode({"exp": NOW + 60}, SECRET, "HS256"),
+        jwt.encode({"sub": "u1"}, SECRET, "HS256"),
+        signed()[:-2],
+        signed() + "é",
+    ],
+)
+def test_a_bad_token_is_refused(token: str) -> None:
+    with pytest.raises(BadToken) as caught:
+        check(token)
+    assert not token or len(token) < 4 or token not in str(caught.value)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "HS384", "none"])
+def test_the_token_s_own_header_does_not_choose_the_algorithm(algorithm: str) -> None:
+    with pytest.raises(BadToken, match="algorithm"):
+        check(unsigned({"alg": algorithm, "typ": "JWT"}) + "c2ln")
+
+
+@pytest.mark.parametrize(
+    ("setting", "origin", "host", "allowed"),
+    [
+        ("", None, "h:1", True),
+        ("", "http://h:1", "h:1", True),
+        ("", "http://H:1", "h:1", True),
+        ("", "http://evil", "h:1", False),
+        ("", "null", "h:1", False),
+        ("", "http://h", None, False),
+        ("*", "http://evil", "h:1", True),
+        ("https://a.example, https://b.example/", "https://b.example", "h:1", True),
+        ("https://a.example", "https://a.example.evil", "h:1", False),
+        ("https://a.example", "http://a.example", "h:1", False),
+        ("https://a.example", "http://h:1", "h:1", False),
+        ("https://a.example", None, "h:1", True),
+    ],
+)
+def test_origins(setting: str, origin: str | None, host: str | None, allowed: bool) -> None:
+    assert Origins(setting).allow(origin, host) is allowed
