@@ -53,7 +53,7 @@ clean: ## remove what was made in this folder: .venv, caches, .tocsin
 .venv/installed: requirements.txt pyproject.toml | $(BIN)/pip
 	echo "installing the locked dependencies into .venv ..." >&2
 	$(PIP) --require-hashes --requirement requirements.txt
-	$(PIP) --no-deps --no-build-isolation --editable .
+	$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed

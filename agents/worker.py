@@ -1,6 +1,7 @@
 """A worker of the role inbox: its Faust app, its agents, and what they share."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import mode
+from aiokafka.errors import KafkaError
 
 from agents.connections import ConnectionsAgent
 from agents.cursors import CursorWriter
@@ -16,6 +18,7 @@ from agents.deadletters import DeadLetters
 from agents.inbox import InboxAgent, Lane
 from agents.ownership import Ownership
 from agents.publisher import Publisher
+from schemas.errors import TocsinError
 from schemas.logs import LANES
 from store.port import Store
 from streams.app import declare_agent, make_app
@@ -26,7 +29,7 @@ from streams.topics import Topics
 from streams.turnstile import Turnstile
 from tables.connections import ConnectionTable
 from tables.logs import LogTable
-from telemetry.health import Health, start_health
+from telemetry.health import start_health
 from telemetry.worker import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -148,25 +151,32 @@ class Backends(mode.Service):  # type: ignore[misc]  # mode has no type informat
     def __init__(self, worker: InboxWorker) -> None:
         super().__init__()
         self._worker = worker
-        self._beats: asyncio.Task[None] | None = None
-        self._health: Health | None = None
+        self._opened = contextlib.AsyncExitStack()
 
     async def on_start(self) -> None:
-        """Connect to the store and to Kafka, declare the agents, begin to beat."""
-        port, checks = self._worker.settings.metrics_port, {"partitions": self._worker.not_ready}
-        self._health = await start_health(port, checks)
-        log.info("metrics and health on http://127.0.0.1:%d", self._health.port)
-        await self._worker.store.open()
-        self._worker.declare(await self._worker.store.incarnations())
-        await self._worker.producer.start()
-        self._beats = asyncio.create_task(self._worker.publisher.beat_for_ever())
+        """Connect to the store and to Kafka, declare the agents, begin to beat.
+
+        What cannot be connected to ends the process with one line and exit code 1.
+        """
+        try:
+            await self._open()
+        except (TocsinError, KafkaError, OSError) as exc:
+            log.critical("the worker cannot start: %s", exc)
+            raise SystemExit(1) from None  # anything else would be reported by Faust, with a traceback
+
+    async def _open(self) -> None:
+        worker, opened = self._worker, self._opened
+        health = await start_health(worker.settings.metrics_port, {"partitions": worker.not_ready})
+        opened.push_async_callback(health.close)
+        log.info("metrics and health on http://127.0.0.1:%d", health.port)
+        await worker.store.open()
+        opened.push_async_callback(worker.store.close)
+        worker.declare(await worker.store.incarnations())
+        opened.push_async_callback(worker.publisher.close)
+        opened.push_async_callback(worker.producer.stop)  # needed also where its start fails half-way
+        await worker.producer.start()
+        opened.callback(asyncio.create_task(worker.publisher.beat_for_ever()).cancel)
 
     async def on_stop(self) -> None:
         """Disconnect."""
-        if self._beats:
-            self._beats.cancel()
-        await self._worker.producer.stop()
-        await self._worker.publisher.close()
-        await self._worker.store.close()
-        if self._health:
-            await self._health.close()
+        await self._opened.aclose()
