@@ -177,12 +177,7 @@ class InboxAgent:
                 case Appended(row):
                     work.rows[partition, user].append(row)
                     self._metrics.entries.add(self._lane.name)
-                case Known(seq):
-                    self._metrics.repeats.add(self._lane.name)
-                    if seq is not None:  # stored before, perhaps by a call that seemed to fail: say that it is there
-                        gap = Run(log=self._log, first=seq, last=seq, reason=GAP)
-                        work.reminders[partition, user].append(gap)
-                case Repeat():
+                case Repeat() | Known():
                     self._metrics.repeats.add(self._lane.name)
                 case Conflict(seq):
                     text = f"the id {record.key!r} was used before with other content (seq {seq} of {self._log})"
@@ -253,9 +248,8 @@ class _Work:
     def __init__(self) -> None:
         self.records: defaultdict[tuple[int, str], list[tuple[Any, Incoming]]] = defaultdict(list)
         self.rows: defaultdict[tuple[int, str], list[Row]] = defaultdict(list)
-        self.reminders: defaultdict[tuple[int, str], list[Run]] = defaultdict(list)
         self.emits: list[Emit] = []
         self.targeted: list[tuple[int, Incoming]] = []  # (partition, record) for one device only
-        # Heads of logs whose records had been appended already, by a worker whose own messages may have been fenced:
-        # the sessions are reminded, and ask for what they lack.
+        # Heads of logs whose records had been appended already, by a call that seemed to fail or by a worker whose
+        # messages were fenced: the sessions are reminded, and ask for what they lack.
         self.known: dict[tuple[int, str], int] = {}

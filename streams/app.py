@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import faust
 
 from streams.consumer import Transport
 from streams.settings import Settings
 from streams.topics import app_id
+
+FETCH_BYTES: Final = 128 * 1024  # of one partition in one fetch: a backlog of `bulk` must not fill the connection
 
 
 def data_folder(settings: Settings, role: str) -> Path:
@@ -37,6 +39,7 @@ def make_app(settings: Settings, role: str, *, partitions: int) -> Any:
         broker_request_timeout=max(15.0, settings.session_timeout * 1.5),
         broker_commit_interval=0.5,
         broker_max_poll_records=500,
+        consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.instance or None,
         stream_buffer_maxsize=4096,

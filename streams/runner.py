@@ -24,7 +24,7 @@ OUTSIDE: Final = (StoreError, KafkaError, OSError, TimeoutError)  # failures of 
 RETRY_FIRST: Final = 0.1  # s
 RETRY_MAX: Final = 2.0  # s
 LARGEST_BATCH: Final = 1_000  # records
-SMALLEST_BATCH: Final = 16  # records
+SMALLEST_BATCH: Final = 32  # records
 BATCH_BYTES: Final = 4 * 1024 * 1024  # bytes of values after which a batch is full
 
 
@@ -53,10 +53,10 @@ class Slice:
 
     def learn(self, records: int, elapsed: float) -> None:
         """Adjust the limit after a batch; a batch that was not full says little about a larger one."""
-        if elapsed > self.seconds and records > SMALLEST_BATCH:
-            self.limit = max(SMALLEST_BATCH, int(records * self.seconds / elapsed))
-        elif records >= self.limit:
-            self.limit = min(LARGEST_BATCH, self.limit * 2)
+        if elapsed > self.seconds * 1.5:  # by a third, not to what this batch says: one stall of a server is no trend
+            self.limit = max(SMALLEST_BATCH, min(self.limit, records) * 2 // 3)
+        elif self.limit <= records and elapsed <= self.seconds:
+            self.limit = min(LARGEST_BATCH, self.limit * 3 // 2)
 
 
 class Runner:

@@ -1,0 +1,101 @@
+"""The publisher on a real Redis: what arrives, what a Redis that is away costs, and how a gateway dies."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import redis.asyncio
+from prometheus_client import CollectorRegistry
+
+from agents import publisher as module
+from agents.publisher import TIMEOUT, Publisher
+from schemas import bus
+from schemas.bus import Beat, Delivery, Packed, Part, Run
+from stack.servers import Redis
+from telemetry.worker import WorkerMetrics
+
+WITHIN = 5.0  # s
+PARTS = [Part(3, 7, deliveries=[Delivery("ann", ["s"], [Run("inbox/normal", 1, 1, 1, b"{}")])])]
+
+_prefixes = itertools.count(1)
+
+
+def url_of(server: Redis) -> str:
+    return server.address if "://" in server.address else f"redis://{server.address}/0"
+
+
+@pytest.fixture
+async def publisher(redis_server: Redis) -> AsyncIterator[Publisher]:
+    one = Publisher(url_of(redis_server), f"p{next(_prefixes)}.", "w1", WorkerMetrics(CollectorRegistry()))
+    yield one
+    await one.close()
+
+
+class Gateway:
+    """Listens as a gateway does."""
+
+    def __init__(self, client: Any, pubsub: Any) -> None:
+        self.client = client
+        self._pubsub = pubsub
+
+    async def next(self) -> bus.Message:
+        async with asyncio.timeout(WITHIN):
+            while True:
+                message = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=WITHIN)
+                if message is not None:
+                    found: bus.Message = bus.decode(message["data"])
+                    return found
+
+
+@pytest.fixture
+async def gateway(redis_server: Redis, publisher: Publisher) -> AsyncIterator[Gateway]:
+    client: Any = redis.asyncio.from_url(url_of(redis_server))
+    pubsub: Any = client.pubsub()
+    prefix = publisher._prefix
+    await pubsub.subscribe(bus.gateway_channel(prefix, "g1"), bus.beat_channel(prefix))
+    for _ in range(2):
+        await pubsub.get_message(timeout=WITHIN)
+    yield Gateway(client, pubsub)
+    await pubsub.aclose()
+    await client.aclose()
+
+
+async def test_messages_and_beats_arrive(publisher: Publisher, gateway: Gateway) -> None:
+    publisher.own({3: 7})
+    await publisher.publish({"g1": PARTS, "nobody": PARTS})
+    await publisher.publish({"g1": PARTS})
+    await publisher.beat()
+    assert await gateway.next() == Packed("w1", 1, PARTS)
+    assert await gateway.next() == Packed("w1", 2, PARTS)
+    assert await gateway.next() == Beat("w1", {3: 7}, {"g1": 2, "nobody": 1})
+
+
+async def test_a_gateway_dies_when_nobody_listens_and_its_lease_is_gone(
+    publisher: Publisher, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEASE_GONE", 0.3)
+    monkeypatch.setattr(module, "RHYTHM", 0.01)
+    monkeypatch.setattr(module, "BEAT_EVERY", 0.05)
+    await gateway.client.set(bus.lease_key(publisher._prefix, "leased"), b"{}", ex=60)
+    await publisher.publish({"g1": PARTS, "leased": PARTS, "gone": PARTS})
+    beating = asyncio.create_task(publisher.beat_for_ever())
+    async with asyncio.timeout(WITHIN):
+        while not publisher.dead:
+            await gateway.next()  # beats
+    beating.cancel()
+    assert publisher.dead == {"gone"}
+
+
+async def test_a_redis_that_is_away_costs_no_more_than_its_timeout(free_port: int) -> None:
+    registry = CollectorRegistry()
+    away = Publisher(f"redis://127.0.0.1:{free_port}/0", "", "w1", WorkerMetrics(registry))
+    begun = time.monotonic()
+    await away.publish({"g1": PARTS})
+    await away.beat()
+    await away._look_after_suspects()
+    assert time.monotonic() - begun < 3 * TIMEOUT + 1
+    assert registry.get_sample_value("tocsin_publish_failures_total") == 2
+    await away.close()

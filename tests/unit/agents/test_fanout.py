@@ -1,0 +1,59 @@
+"""Effects are gathered by gateway and partition, in their order, in parts that a message can be cut between."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.fanout import PART_DELIVERIES, Fanout
+from schemas.bus import Answer, Delivery, Opening, Run
+
+
+def delivery(number: int) -> Delivery:
+    return Delivery("ann", ["s"], [Run("inbox/normal", number, number)])
+
+
+def answer(number: int) -> Answer:
+    return Answer("s", "inbox/normal", number, number, [])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["g1", "g2"]), st.integers(0, 2), st.sampled_from(["delivery", "answer", "opening"])),
+        max_size=30,
+    )
+)
+def test_everything_arrives_where_it_belongs_in_order(items: list[tuple[str, int, str]]) -> None:
+    fanout = Fanout({0: 10, 1: 11, 2: 12})
+    for number, (gateway, partition, kind) in enumerate(items):
+        if kind == "delivery":
+            fanout.deliver(gateway, partition, delivery(number))
+        elif kind == "answer":
+            fanout.answer(gateway, partition, answer(number))
+        else:
+            fanout.open(gateway, partition, Opening(f"s{number}", "e", []))
+    found = []
+    for gateway, parts in fanout.parts().items():
+        for part in parts:
+            assert part.epoch == 10 + part.partition
+            place = (gateway, part.partition)
+            found += [(one.runs[0].first, *place, "delivery") for one in part.deliveries]
+            found += [(one.after, *place, "answer") for one in part.answers]
+            found += [(int(one.session[1:]), *place, "opening") for one in part.openings]
+    assert sorted(found) == [(number, *item) for number, item in enumerate(items)]
+
+
+def test_a_long_part_is_followed_by_another_one() -> None:
+    fanout = Fanout({0: 1})
+    for number in range(2 * PART_DELIVERIES + 1):
+        fanout.deliver("g", 0, delivery(number))
+    sizes = [len(part.deliveries) for part in fanout.parts()["g"]]
+    assert sizes == [PART_DELIVERIES, PART_DELIVERIES, 1]
+    numbers = [one.runs[0].first for part in fanout.parts()["g"] for one in part.deliveries]
+    assert numbers == list(range(2 * PART_DELIVERIES + 1))
+
+
+def test_parts_of_several_fanouts_share_nothing() -> None:
+    first, second = Fanout({0: 1}), Fanout({0: 1})
+    first.deliver("g", 0, delivery(1))
+    second.open("g", 0, Opening("s", "e", []))
+    assert first.parts()["g"][0].openings == []
+    assert second.parts()["g"][0].deliveries == []

@@ -1,0 +1,220 @@
+"""A worker of the model: the real agents, publisher and progress, stepped from effect to effect."""
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry
+
+from agents.connections import ConnectionsAgent
+from agents.cursors import CursorWriter, _cursors
+from agents.deadletters import DeadLetters
+from agents.inbox import InboxAgent, Lane
+from agents.publisher import Publisher
+from schemas.errors import StoreError
+from schemas.logs import LANES
+from schemas.records import Ack
+from streams.inbox import LogState
+from streams.progress import Admission, Progress
+from streams.runner import OUTSIDE, Batch
+from tables.connections import ConnectionTable
+from tables.logs import LogTable
+from telemetry.worker import WorkerMetrics
+from tests.unit.delivery.servers import PARTITIONS, TP, Kafka, Message, Redis, Rocks, Store
+
+TOPICS = ("connections", *(f"notifications.{lane}" for lane in LANES))
+METRICS = WorkerMetrics(CollectorRegistry())
+AT_ONCE = 4  # works beside the turnstile
+
+
+class Logs(LogTable):
+    def __init__(self, rocks: Rocks) -> None:
+        self._rocks = cast("Any", rocks)
+
+
+class Connections(ConnectionTable):
+    def __init__(self, rocks: Rocks) -> None:
+        self._rocks = cast("Any", rocks)
+
+
+class Cursors(CursorWriter):
+    """Writes at once where the real one waits 2 s; the rest is the same."""
+
+    async def flushed(self) -> None:
+        group, self._dirty = self._dirty, {}
+        self._writing.append(group)
+        cursors = [c for user, marks in group.items() for c in _cursors(user, marks)]
+        try:
+            await self._store.put_cursors(cursors)
+        except StoreError:
+            self.add(Ack(c.user, c.device, c.log, c.delivered, c.read) for c in cursors)
+            raise
+        finally:
+            self._writing.remove(group)
+
+
+class Owned:
+    """The epochs of an assignment whose claim is done."""
+
+    def __init__(self, epochs: dict[int, int]) -> None:
+        self.epochs = epochs
+
+    async def held(self) -> dict[int, int]:
+        return self.epochs
+
+
+class Job:
+    """Work that is stepped; `done` is called when it has come to its end."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]], done: Callable[[], None]) -> None:
+        self._work = work
+        self._done = done
+        self._running: Coroutine[Any, Any, None] | None = None
+        self.failures = 0
+
+    def step(self) -> bool:
+        """Go on up to the next effect; True: there is nothing more to do. If a server is away it begins again."""
+        if self._running is None:
+            self._running = self._work()
+        try:
+            self._running.send(None)
+        except StopIteration:
+            self._done()
+            return True
+        except OUTSIDE:
+            self._running = None
+            self.failures += 1
+        return False
+
+    def close(self) -> None:
+        if self._running is not None:
+            self._running.close()
+
+
+def publisher_of(stream: str, redis: Redis) -> Publisher:
+    publisher = Publisher("redis://127.0.0.1:1/0", "", stream, METRICS)  # never connects
+    publisher._redis = redis
+    return publisher
+
+
+class Worker:
+    """A worker under one assignment; what it does when it was replaced and does not know is its own affair."""
+
+    inbox: type[InboxAgent] = InboxAgent  # a test puts a broken one here
+    logs: type[Logs] = Logs
+    acks_first = False
+
+    def __init__(
+        self, kafka: Kafka, store: Store, publisher: Publisher, partitions: Sequence[int], *, backlog: int = 10_000
+    ) -> None:
+        self.kafka = kafka
+        self.publisher = publisher
+        self.partitions = list(partitions)
+        self.epochs = {partition: store.claimed() for partition in partitions}
+        publisher.own(self.epochs)
+        tables = {name: Rocks(name, kafka.changelogs, partitions) for name in ("logs", "connections")}
+        logs, connections = self.logs(tables["logs"]), Connections(tables["connections"])
+        shared: dict[str, Any] = {
+            "store": store,
+            "producer": kafka,
+            "publisher": publisher,
+            "ownership": Owned(self.epochs),
+            "dead_letters": DeadLetters("dead-letters", METRICS),
+            "logs": logs,
+            "connections": connections,
+        }
+        cursors = Cursors(cast("Any", store))
+        self.agents: dict[str, Any] = {
+            "connections": ConnectionsAgent(partitions=PARTITIONS, backlog=backlog, cursors=cursors, **shared)
+        }
+        for number, name in enumerate(LANES, 1):
+            lane = Lane(name, f"notifications.{name}", number, 1, PARTITIONS, "statuses")
+            self.agents[lane.topic] = self.inbox(lane, metrics=METRICS, **shared)
+        self.progress: dict[TP, Progress] = {}
+        for topic in TOPICS:
+            for partition in partitions:
+                progress = self.progress[TP(topic, partition)] = Progress()
+                progress.start(kafka.committed[TP(topic, partition)], None)
+        self.job: Job | None = None
+        self.beside: list[Job] = []
+
+    def take(self, topic: str, limit: int) -> bool:
+        """Begin a batch of what waits in a topic; the turnstile lets one batch through at a time."""
+        if self.job is not None:
+            return False
+        messages: list[Any] = []
+        for tp, progress in self.progress.items():
+            if tp.topic == topic:
+                progress.begin_fetch()
+                for message in self.kafka.logs[tp][cast("int", progress.wanted) :][: limit - len(messages)]:
+                    assert progress.admit(message.offset) is Admission.DELIVER
+                    messages.append(message)
+        if not messages:
+            return False
+        batch = Batch(messages, 1)
+        handle = self.agents[topic].handle
+        self.job = Job(lambda: handle(batch), lambda: self._handled(batch))
+        if self.acks_first:
+            self._ack(messages)
+        return True
+
+    def _handled(self, batch: Batch) -> None:
+        held = {id(message) for part, _ in batch.held for message in part}
+        self._ack([message for message in batch.messages if id(message) not in held])
+        for part, work in batch.held:
+            self.beside.append(Job(cast("Any", work), lambda part=part: self._ack(part)))  # type: ignore[misc]  # the loop's own part
+
+    def _ack(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self.progress[message.tp].ack(message.offset)
+
+    def step(self, times: int = 1) -> None:
+        """Go on with the batch."""
+        for _ in range(times):
+            if self.job is not None and self.job.step():
+                self.job = None
+
+    def step_beside(self, at: int, times: int = 1) -> None:
+        """Go on with a work beside the turnstile."""
+        for _ in range(times):
+            waiting = self.beside[:AT_ONCE]
+            if not waiting:
+                return
+            job = waiting[at % len(waiting)]
+            if job.step():
+                self.beside.remove(job)
+
+    def work(self) -> None:
+        """Do all there is to do, until a server is away."""
+        busy = True
+        while busy:
+            while jobs := [job for job in (self.job, *self.beside[:1]) if job is not None]:
+                failures = sum(job.failures for job in jobs)
+                self.step()
+                self.step_beside(0)
+                if sum(job.failures for job in jobs) > failures:
+                    return
+            busy = any(self.take(topic, 100) for topic in TOPICS)
+
+    def commit(self) -> None:
+        for tp, progress in self.progress.items():
+            offset = progress.committable()
+            if offset is not None:
+                self.kafka.committed[tp] = progress.committed = offset
+
+    def end(self) -> None:
+        """Stop for ever, wherever it is."""
+        for job in (self.job, *self.beside):
+            if job is not None:
+                job.close()
+        self.job = None
+        self.beside.clear()
+
+
+def drive(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end."""
+    job = Job(lambda: work, lambda: None)
+    while not job.step():
+        pass
+
+
+__all__ = ["LogState", "Worker", "drive", "publisher_of"]

@@ -1,0 +1,313 @@
+"""The micro-batch shell: what it takes, when it acks, when it tries again, when it gives up."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from schemas.errors import StoreError
+from streams import runner as module
+from streams.runner import BATCH_BYTES, LARGEST_BATCH, SMALLEST_BATCH, Batch, Runner, Slice
+from streams.turnstile import Turnstile
+from telemetry.worker import WorkerMetrics
+
+
+class Queue:
+    """A stream's queue that ends as Faust ends it."""
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+        self._changed = asyncio.Event()
+        self.ended = False
+
+    def put(self, *values: Any, generation: int = 1) -> list[Any]:
+        messages = [SimpleNamespace(value=value, generation_id=generation) for value in values]
+        self._items.extend(SimpleNamespace(message=message) for message in messages)
+        self._changed.set()
+        return messages
+
+    def end(self) -> None:
+        self.ended = True
+        self._changed.set()
+
+    def empty(self) -> bool:
+        return not self._items
+
+    def get_nowait(self) -> Any:
+        return self._items.popleft()
+
+    async def get(self) -> Any:
+        while not self._items:
+            if self.ended:
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        return self._items.popleft()
+
+
+class App:
+    """What of an app the runner sees; it is its own consumer."""
+
+    def __init__(self) -> None:
+        self.consumer = self
+        self.flows = True
+        self.flow_control = SimpleNamespace(is_active=lambda: self.flows)
+        self.consumer_generation_id = 1
+        self.assignment_epoch = 1
+        self.tracked: list[Any] = []
+        self.acked: list[Any] = []
+        self.abandoned: list[Any] = []
+        self.crashes: list[BaseException] = []
+
+    def track(self, messages: Sequence[Any]) -> None:
+        self.tracked += messages
+
+    def ack_all(self, messages: Sequence[Any], epoch: int) -> None:
+        assert epoch == 1
+        self.acked += messages
+
+    def abandon(self, messages: Sequence[Any]) -> None:
+        self.abandoned += messages
+
+    async def crash(self, exc: BaseException) -> None:
+        self.crashes.append(exc)
+
+
+Handler = Callable[[Batch], Awaitable[None]]
+
+
+class Running:
+    """A runner on a queue."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.app = App()
+        self.queue = Queue()
+        self.turnstile = Turnstile()
+        metrics = WorkerMetrics(CollectorRegistry())
+        self.runner = Runner(
+            self.app, self.turnstile, handler, name="agent", priority=1, seconds=10.0, metrics=metrics
+        )  # fmt: skip
+        stream = SimpleNamespace(channel=SimpleNamespace(queue=self.queue))
+        self.task: asyncio.Task[None] = asyncio.create_task(self.runner(stream))
+
+    async def finish(self) -> None:
+        """Let it do what waits and end."""
+        self.queue.end()
+        await asyncio.wait_for(self.task, 5)
+        while self.runner._waiting:
+            await asyncio.wait_for(asyncio.gather(*self.runner._waiting), 5)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  # what is waited for is the runner's next step, not an event of ours
+            await asyncio.sleep(0)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_FIRST", 0.001)
+    monkeypatch.setattr(module, "RETRY_MAX", 0.002)
+
+
+async def test_what_waits_is_taken_together_and_acked_when_it_is_handled() -> None:
+    seen: list[list[Any]] = []
+
+    async def handle(batch: Batch) -> None:
+        assert running.app.tracked == batch.messages
+        assert not running.app.acked
+        seen.append(batch.messages)
+
+    running = Running(handle)
+    messages = running.queue.put(b"1", b"2", b"3")
+    await running.finish()
+    assert seen == [messages]
+    assert running.app.acked == messages
+
+
+async def test_a_stream_that_ends_ends_the_runner() -> None:
+    async def handle(_: Batch) -> None:
+        raise AssertionError
+
+    await Running(handle).finish()
+
+
+async def test_a_batch_ends_at_its_limit_of_records_and_of_bytes() -> None:
+    sizes: list[int] = []
+
+    async def handle(batch: Batch) -> None:
+        sizes.append(len(batch.messages))
+
+    running = Running(handle)
+    running.runner._slice.limit = 2
+    running.queue.put(b"", b"", b"")
+    await until(lambda: len(sizes) == 2)
+    running.queue.put(b"x" * BATCH_BYTES, b"")
+    await running.finish()
+    assert sizes == [2, 1, 1, 1]
+
+
+async def test_records_of_an_assignment_that_has_ended_are_left_out() -> None:
+    seen: list[Any] = []
+
+    async def handle(batch: Batch) -> None:
+        seen.extend(batch.messages)
+
+    running = Running(handle)
+    running.queue.put(b"old", generation=0)
+    new = running.queue.put(b"new", None)
+    await until(lambda: seen)
+    running.app.flows = False
+    running.queue.put(b"while the partitions are taken away")
+    await running.finish()
+    assert seen == running.app.tracked == running.app.acked == new
+
+
+@pytest.mark.parametrize("failure", [StoreError("away"), OSError("away"), TimeoutError(), ConnectionError()])
+async def test_while_a_server_is_away_the_same_batch_is_handled_again(failure: Exception) -> None:
+    tries: list[Batch] = []
+
+    async def handle(batch: Batch) -> None:
+        tries.append(batch)
+        if len(tries) < 4:
+            raise failure
+
+    running = Running(handle)
+    messages = running.queue.put(b"1")
+    await running.finish()
+    assert len(tries) == 4
+    assert all(batch is tries[0] for batch in tries)
+    assert running.app.acked == messages
+    assert not running.app.crashes
+
+
+@pytest.mark.parametrize("what", ["flow", "epoch"])
+async def test_a_batch_is_given_up_when_its_partitions_are_taken_away(what: str) -> None:
+    tries = 0
+
+    async def handle(_: Batch) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            running.app.flows = what != "flow"
+            running.app.assignment_epoch += what == "epoch"
+        raise StoreError("away")
+
+    running = Running(handle)
+    messages = running.queue.put(b"1")
+    await running.finish()
+    assert tries == 3
+    assert running.app.abandoned == messages
+    assert not running.app.acked
+
+
+async def test_any_other_failure_ends_the_worker_and_acks_nothing() -> None:
+    async def handle(_: Batch) -> None:
+        raise ValueError("ours")
+
+    running = Running(handle)
+    running.queue.put(b"1")
+    with pytest.raises(ValueError, match="ours"):
+        await asyncio.wait_for(running.task, 5)
+    assert [str(crash) for crash in running.app.crashes] == ["ours"]
+    assert not running.app.acked
+
+
+async def test_what_is_held_is_acked_when_its_own_work_is_done() -> None:
+    done = asyncio.Event()
+
+    async def work() -> None:
+        await done.wait()
+
+    async def handle(batch: Batch) -> None:
+        batch.hold(batch.messages[1:2], work)
+
+    running = Running(handle)
+    first, held, last = running.queue.put(b"1", b"2", b"3")
+    await until(lambda: running.app.acked)
+    assert running.app.acked == [first, last]
+    running.queue.put(b"the next batch does not wait")
+    await until(lambda: len(running.app.acked) == 3)
+    done.set()
+    await running.finish()
+    assert running.app.acked[-1] is held
+
+
+async def test_held_work_is_tried_again_and_given_up_with_the_partitions() -> None:
+    tries = 0
+
+    async def work() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            running.app.assignment_epoch += 1
+        raise StoreError("away")
+
+    async def handle(batch: Batch) -> None:
+        batch.hold(batch.messages, work)
+
+    running = Running(handle)
+    messages = running.queue.put(b"1")
+    await running.finish()
+    assert tries == 3
+    assert running.app.abandoned == messages
+    assert not running.app.acked
+
+
+async def test_a_batch_waits_for_the_turnstile_and_takes_what_came_meanwhile() -> None:
+    seen: list[int] = []
+
+    async def handle(batch: Batch) -> None:
+        seen.append(len(batch.messages))
+
+    running = Running(handle)
+    async with running.turnstile.turn(0):
+        running.queue.put(b"1")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        running.queue.put(b"2", b"3")
+        assert not seen
+    await running.finish()
+    assert seen == [3]
+
+
+def test_a_slice_that_takes_too_long_shrinks_by_a_third_however_long_it_took() -> None:
+    slice_ = Slice(0.02)
+    slice_.learn(120, 0.04)
+    assert slice_.limit == 80
+    slice_.learn(80, 9.0)
+    assert slice_.limit == 53
+    for _ in range(9):
+        slice_.learn(slice_.limit, 0.04)
+    assert slice_.limit == SMALLEST_BATCH
+
+
+def test_a_full_batch_that_was_quick_lets_the_slice_grow() -> None:
+    slice_ = Slice(0.02)
+    before = slice_.limit
+    slice_.learn(before, 0.001)
+    assert before < slice_.limit <= 2 * before
+
+
+def test_a_batch_that_was_not_full_says_nothing() -> None:
+    slice_ = Slice(0.02)
+    before = slice_.limit
+    slice_.learn(before - 1, 0.001)
+    assert slice_.limit == before
+
+
+@given(st.floats(1e-6, 0.01), st.floats(0, 0.01))
+def test_a_slice_settles_where_a_batch_takes_about_its_time(each: float, fixed: float) -> None:
+    """`each` s a record and `fixed` s a batch: it comes to rest at its time or at one of its bounds."""
+    slice_ = Slice(0.02)
+    for _ in range(100):
+        slice_.learn(slice_.limit, fixed + each * slice_.limit)
+        assert SMALLEST_BATCH <= slice_.limit <= LARGEST_BATCH
+    took = fixed + each * slice_.limit
+    assert slice_.limit in (SMALLEST_BATCH, LARGEST_BATCH) or 0.005 <= took <= 0.045

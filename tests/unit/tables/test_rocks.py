@@ -1,0 +1,165 @@
+"""Tables: what was written is read, the files know how far they agree with the changelog, broken files are remade."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from streams.app import make_app
+from streams.connections import Place
+from streams.inbox import LogState
+from streams.producer import BatchProducer, Emit, Written
+from streams.settings import Settings
+from tables.connections import ConnectionTable
+from tables.logs import LogTable
+from tables.rocks import RocksTable, TableBroken
+
+
+class Changelog:
+    """Takes what a table writes; fails if it is told to."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[str, int], list[Emit]] = {}
+        self.fails = False
+
+    async def write_runs(self, runs: dict[tuple[str, int], list[Emit]]) -> list[Written]:
+        if self.fails:
+            raise ConnectionError
+        written = []
+        for (topic, partition), records in runs.items():
+            place = self.records.setdefault((topic, partition), [])
+            for part in (records[:1], records[1:]):  # in more than one request
+                if part:
+                    written.append(Written(topic, partition, len(place), len(part)))
+                    place += part
+        return written
+
+
+@pytest.fixture
+def changelog() -> Changelog:
+    return Changelog()
+
+
+@pytest.fixture
+def producer(changelog: Changelog) -> BatchProducer:
+    return cast("BatchProducer", changelog)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Any:
+    return make_app(Settings(data=str(tmp_path), prefix="p."), "inbox", partitions=2)
+
+
+@pytest.fixture
+async def table(app: Any) -> RocksTable:
+    return RocksTable(app, "logs", partitions=2)
+
+
+def offset_of(table: RocksTable, partition: int) -> bytes | None:
+    found: bytes | None = table._faust.data._db_for_partition(partition).get(table._faust.data.offset_key)
+    return found
+
+
+async def test_what_was_written_is_read_by_partition(table: RocksTable, producer: BatchProducer) -> None:
+    await table.write(producer, {0: [(b"a", b"1"), (b"b", b"2")], 1: [(b"a", b"3")]})
+    await table.write(producer, {0: [(b"b", None)]})
+    assert (table.get(0, b"a"), table.get(0, b"b"), table.get(1, b"a")) == (b"1", None, b"3")
+
+
+async def test_the_changelog_has_what_the_files_have_and_the_files_say_up_to_where(
+    table: RocksTable, producer: BatchProducer, changelog: Changelog
+) -> None:
+    await table.write(producer, {0: [(b"a", b"1"), (b"b", None)], 1: []})
+    records = changelog.records["p.tocsin-inbox-logs-changelog", 0]
+    assert [(record.key, record.value) for record in records] == [(b"a", b"1"), (b"b", None)]
+    assert offset_of(table, 0) == b"1"
+    assert offset_of(table, 1) is None
+
+
+async def test_what_the_changelog_did_not_take_is_not_in_the_files(
+    table: RocksTable, producer: BatchProducer, changelog: Changelog
+) -> None:
+    changelog.fails = True
+    with pytest.raises(ConnectionError):
+        await table.write(producer, {0: [(b"a", b"1")]})
+    assert table.get(0, b"a") is None
+    assert offset_of(table, 0) is None
+
+
+def reopened(table: RocksTable, partition: int = 0) -> Path:
+    """Close the files of a partition, as a worker's end does, and return where they are."""
+    table._faust.data._dbs.pop(partition).close()
+    return Path(table._faust.data.partition_path(partition))
+
+
+async def test_files_stay(table: RocksTable, producer: BatchProducer) -> None:
+    await table.write(producer, {0: [(b"a", b"1")]})
+    reopened(table)
+    assert table.get(0, b"a") == b"1"
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "MANIFEST-*"])
+async def test_files_that_cannot_be_opened_are_made_anew_without_an_offset(
+    table: RocksTable, producer: BatchProducer, name: str
+) -> None:
+    await table.write(producer, {0: [(b"a", b"1")], 1: [(b"a", b"1")]})
+    for path in reopened(table).glob(name):
+        path.write_bytes(b"rubbish")
+    assert table.get(0, b"a") is None
+    assert offset_of(table, 0) is None, "so all of the changelog is read"
+    assert table.get(1, b"a") == b"1"
+
+
+async def test_files_found_broken_in_use_end_the_worker_and_are_made_anew_at_the_next_start(
+    table: RocksTable, producer: BatchProducer
+) -> None:
+    class Broken:
+        def get(self, _key: bytes) -> bytes:
+            raise Exception("Corruption: block checksum mismatch")  # noqa: TRY002  # what RocksDB raises
+
+    await table.write(producer, {0: [(b"a", b"1")]})
+    reopened(table)
+    table._faust.data._dbs[0] = Broken()
+    with pytest.raises(TableBroken, match="the next start makes it again"):
+        table.get(0, b"a")
+    del table._faust.data._dbs[0]
+    assert table.get(0, b"a") is None
+    await table.write(producer, {0: [(b"a", b"2")]})
+    reopened(table)
+    assert table.get(0, b"a") == b"2", "once"
+
+
+def blocked(path: Path) -> Path:
+    """Put a file where RocksDB wants its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("somebody's")
+    return path
+
+
+async def test_other_failures_are_not_taken_for_broken_files(table: RocksTable) -> None:
+    path = blocked(Path(table._faust.data.partition_path(0)))
+    with pytest.raises(Exception, match="File exists"):
+        table.get(0, b"a")
+    assert path.is_file()
+
+
+async def test_a_log_state_of_another_epoch_is_not_believed(app: Any, producer: BatchProducer) -> None:
+    logs = LogTable(app, partitions=2)
+    state = LogState(epoch=7, seq=3, src=9, n=2, prints=b"ab")
+    await logs.write(producer, {1: {"inbox/normal/ann": state}})
+    assert logs.get(1, "inbox/normal/ann", 7) == state
+    assert logs.get(1, "inbox/normal/ann", 8) is None
+    assert logs.get(1, "inbox/normal/bob", 7) is None
+
+
+async def test_a_user_without_sessions_leaves_nothing_behind(
+    app: Any, producer: BatchProducer, changelog: Changelog
+) -> None:
+    connections = ConnectionTable(app, partitions=2)
+    sessions = {"s": Place("g", "phone")}
+    await connections.write(producer, {0: {"ann": sessions}})
+    assert connections.get(0, "ann") == sessions
+    await connections.write(producer, {0: {"ann": {}}})
+    assert connections.get(0, "ann") == {}
+    (records,) = changelog.records.values()
+    assert records[-1].value is None
