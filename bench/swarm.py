@@ -196,7 +196,10 @@ class Device(asyncio.Protocol):
         return True
 
     def acknowledge(self) -> None:
-        """Acknowledge what came since the last time."""
+        """Acknowledge what came since the last time; before `welcome` the server takes no acknowledgement."""
+        if not self.welcomed:
+            self.swarm.unacked.add(self)
+            return
         for log, seq in self.cursors.items():
             if seq > self._acked.get(log, 0):
                 self._acked[log] = seq

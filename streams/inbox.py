@@ -10,11 +10,13 @@ from typing import Final
 
 import msgspec
 
+from schemas.errors import BadRecord
 from schemas.frames import notification_frame
 from schemas.ids import position_id, source
 from schemas.records import Notification, decode_notification, encode
 from schemas.rows import RECENT, Head, Mark, Row
 
+YEAR_10000: Final = 253_402_300_800_000  # ms since 1970; later times cannot be written as RFC 3339
 POSITION_HEADER: Final = "tocsin-id"  # on a record that was sent on to its home partition: the id it had where it lay
 
 
@@ -81,6 +83,8 @@ def incoming(
 
     Raises `BadRecord`.
     """
+    if not 0 <= ts < YEAR_10000:  # a broker that keeps the producers' times takes any number for one
+        raise BadRecord("bad_request", f"the record's time is {ts} ms since 1970")
     notification = decode_notification(key, value)
     topic_number, incarnation, partition, offset = place
     given = "" if notification.id is None else str(notification.id)

@@ -40,7 +40,7 @@ def test_lanes_are_logs_of_their_own(embedded_system: System) -> None:
 
 
 def test_a_device_goes_on_where_its_cursor_file_says(embedded_system: System) -> None:
-    options = ("--device", "phone", "--cursor-file", "phone.json")
+    options = ("--device", "phone", "--cursor-file", "cli-phone.json")
     embedded_system.tocsin("send", "cli-4", "hello", "--count", "3", "--key", "first")
     with Listener(embedded_system, "cli-4", *options) as listener:
         assert [entry["id"] for entry in listener.wait(3)] == ["first-1", "first-2", "first-3"]

@@ -151,6 +151,12 @@ def test_bad_input_is_refused_with_its_reason(key: bytes | None, value: bytes | 
     assert refused.value.code == code
 
 
+@pytest.mark.parametrize("ts", [-1, 253_402_300_800_000, 2**62])
+def test_a_time_that_is_none_is_refused(ts: int) -> None:
+    with pytest.raises(BadRecord):
+        record(1, ts=ts)
+
+
 contents_of_records = st.lists(
     st.tuples(st.sampled_from(["", "a", "b", "c"]), st.sampled_from(["x", "y"]), st.booleans()), max_size=20
 )
