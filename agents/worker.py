@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 ROLE: Final = "inbox"
 PRIORITIES: Final = {"connections": 0, "critical": 1, "normal": 2, "bulk": 3}
+RESTS: Final = {"bulk": (1, 2)}  # `bulk` takes half of the time at most while `critical` or `normal` have work
 SLICES: Final = {"connections": 0.02, "critical": 0.04, "normal": 0.04, "bulk": 0.02}  # s that a batch aims to take
 
 
@@ -112,6 +113,7 @@ class InboxWorker:
             priority=PRIORITIES[name],
             seconds=SLICES[name],
             metrics=self.metrics,
+            rests=RESTS.get(name, ()),
         )
 
         async def agent(stream: Any) -> None:

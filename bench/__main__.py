@@ -42,9 +42,9 @@ async def bench_priority(ready: Ready, *, quick: bool) -> None:
     """Print the latency of `critical` with a queue of `bulk`."""
     rows = []
     for queued in (50_000,) if quick else (50_000, 1_000_000):
-        unloaded, loaded, seconds = await priority.run(ready, queued=queued)
+        unloaded, loaded, rate = await priority.run(ready, queued=queued)
         bound = 2 * unloaded.p99 + 50
-        rows.append((f"{queued:,}", unloaded.p50, unloaded.p99, loaded.p50, loaded.p99, bound, queued / seconds))
+        rows.append((f"{queued:,}", unloaded.p50, unloaded.p99, loaded.p50, loaded.p99, bound, rate))
     columns = ("bulk records queued", "p50 alone", "p99 alone", "p50", "p99", "2 x alone + 50", "bulk records/s")
     show("A critical record, append to client in ms, 20 a second", columns, rows)
 

@@ -38,7 +38,7 @@ def make_app(settings: Settings, role: str, *, partitions: int) -> Any:
         broker_rebalance_timeout=60.0,
         broker_request_timeout=max(15.0, settings.session_timeout * 1.5),
         broker_commit_interval=0.5,
-        broker_max_poll_records=500,
+        broker_max_poll_records=200,
         consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.instance or None,

@@ -60,7 +60,11 @@ class Slice:
 
 
 class Runner:
-    """Runs one agent of a worker."""
+    """Runs one agent of a worker.
+
+    `rests` are priorities: while an agent of one of them has had a turn lately, this one pauses after each batch for as
+    long as the batch took.
+    """
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class Runner:
         priority: int,
         seconds: float,
         metrics: WorkerMetrics,
+        rests: tuple[int, ...] = (),
     ) -> None:
         self._app = app
         self._turnstile = turnstile
@@ -80,6 +85,7 @@ class Runner:
         self._priority = priority
         self._slice = Slice(seconds)
         self._metrics = metrics
+        self._rests = rests
         self._waiting: set[asyncio.Task[None]] = set()
 
     async def __call__(self, stream: Any) -> None:
@@ -92,8 +98,11 @@ class Runner:
                 return
             async with self._turnstile.turn(self._priority):
                 messages = self._take(first, queue)
+                begun = time.perf_counter()
                 if messages:
                     await self._run(messages)
+            if self._rests and self._turnstile.busy_lately(self._rests):
+                await asyncio.sleep(time.perf_counter() - begun)  # leave the servers and cores to what is urgent
 
     @property
     def _consumer(self) -> Consumer:

@@ -6,9 +6,13 @@ backlog of `bulk` from standing in front of `critical`.
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from itertools import count
+from typing import Final
+
+LATELY: Final = 1.0  # s
 
 
 class Turnstile:
@@ -18,15 +22,22 @@ class Turnstile:
         self._busy = False
         self._arrivals = count()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._last: dict[int, float] = {}  # when each priority last had its turn
 
     @asynccontextmanager
     async def turn(self, priority: int) -> AsyncIterator[None]:
         """Hold the turnstile for the length of a `with` block."""
         await self._enter(priority)
+        self._last[priority] = time.monotonic()
         try:
             yield
         finally:
             self._leave()
+
+    def busy_lately(self, priorities: Iterable[int]) -> bool:
+        """Say whether one of these priorities has had a turn within the last second."""
+        now = time.monotonic()
+        return any(now - self._last.get(priority, -LATELY) < LATELY for priority in priorities)
 
     async def _enter(self, priority: int) -> None:
         if not self._busy:

@@ -39,6 +39,14 @@ async def test_nobody_enters_while_another_is_inside() -> None:
     await asyncio.gather(*(visit() for _ in range(20)))
 
 
+async def test_it_knows_who_had_a_turn_lately() -> None:
+    turnstile = Turnstile()
+    async with turnstile.turn(1):
+        pass
+    assert turnstile.busy_lately((1, 2))
+    assert not turnstile.busy_lately((2, 3))
+
+
 async def test_an_exception_inside_lets_the_next_one_in() -> None:
     turnstile = Turnstile()
     with pytest.raises(ValueError, match="boom"):
