@@ -30,7 +30,7 @@ from streams.progress import Admission, Progress
 
 FETCH_WAIT = 1.0  # s; the longest wait of one fetch
 FETCH_WAIT_FULL = 0.05  # s; the same while a full buffer keeps a topic out of the fetch
-BROKER_WAIT_MS = 50  # that a broker may hold a fetch; the embedded one holds it for half of this even if records come
+BROKER_WAIT_MS = 20  # that a broker may hold a fetch: what lies in a partition that is left out of it waits as long
 YIELD_EVERY = 100  # records delivered before other tasks get a turn
 
 
