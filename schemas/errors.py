@@ -54,9 +54,5 @@ class StoreBehind(StoreError):
     """The store has not been migrated: run `tocsin store apply`."""
 
 
-class Fenced(TocsinError):
-    """Another worker owns the partition now; this one has to stop."""
-
-
 class ServerFailed(TocsinError):
     """A server that Tocsin started did not come up."""
