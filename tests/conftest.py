@@ -1,5 +1,6 @@
 """Fixtures for everybody: real servers on free ports of loopback, started when asked for, ended with the session."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from stack import ports
 from stack.servers import Cassandra, Kafka, Redis
 
 pytest_plugins = ["tests.system"]  # the whole of Tocsin as one fixture
+
+# A shell starts what runs in its background with these ignored, and children inherit that; tests send them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

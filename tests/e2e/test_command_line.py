@@ -91,10 +91,12 @@ def test_thousands_are_sent_in_one_go(embedded_system: System) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_listener_ends_quietly(embedded_system: System, number: signal.Signals) -> None:
     process = embedded_system.spawn("listen", "cli-8")
-    assert process.stderr
-    assert process.stderr.readline().startswith("connected")
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    try:
+        assert process.stderr
+        assert process.stderr.readline().startswith("connected")
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        stop(process)
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGTERM)
     assert "Traceback" not in errors
-    stop(process)
