@@ -71,6 +71,7 @@ class Plan:
         self._cursors = cursors
         self._epoch = epoch
         self._backlog = backlog
+        self.sent: list[tuple[str, str, str, list[Row]]] = []  # (user, log, device, rows) of what `fanout` sends
         self.ranges = sorted(set(self._ranges()), key=lambda r: (r.log, r.first))
 
     def _start(self, said: Connected, log: str) -> tuple[int, str]:
@@ -139,6 +140,7 @@ class Plan:
             return []
         head = self._heads[wanted.log].seq
         found = rows.get(wanted, [])
+        self.sent.append((user, log, device, found))
         return window(found, log=log, device=device, head=head, now_ms=now_ms, limit_bytes=WINDOW_BYTES)
 
     def _remind(self, fanout: Fanout, partition: int, record: Announce) -> None:

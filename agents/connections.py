@@ -9,20 +9,16 @@ import msgspec
 
 from agents.answers import Asked, Plan
 from agents.cursors import CursorWriter
-from agents.deadletters import DeadLetters
-from agents.ownership import Ownership
-from agents.publisher import Publisher
+from agents.parts import Parts
 from schemas.errors import BadRecord
 from schemas.logs import log_key
 from schemas.records import Acks, Announce, Connected, Disconnected, Sync, decode_connection
 from schemas.rows import Head, Range, Row
-from store.port import Store
 from streams.connections import Place, Sessions, closed, merged, opened
 from streams.partitions import home_partition
-from streams.producer import BatchProducer, Emit
+from streams.producer import Emit
 from streams.runner import Batch
 from tables.connections import ConnectionTable
-from tables.logs import LogTable
 
 RANGES: Final = 256  # ranges asked of the store at once
 AT_ONCE: Final = 4  # batches of answers in work
@@ -31,30 +27,18 @@ AT_ONCE: Final = 4  # batches of answers in work
 class ConnectionsAgent:
     """Handles the batches of the topic `connections`."""
 
-    def __init__(
-        self,
-        *,
-        partitions: int,
-        backlog: int,
-        store: Store,
-        producer: BatchProducer,
-        publisher: Publisher,
-        ownership: Ownership,
-        dead_letters: DeadLetters,
-        cursors: CursorWriter,
-        logs: LogTable,
-        connections: ConnectionTable,
-    ) -> None:
+    def __init__(self, parts: Parts, cursors: CursorWriter, *, partitions: int, backlog: int) -> None:
         self._partitions = partitions
         self._backlog = backlog
-        self._store = store
-        self._producer = producer
-        self._publisher = publisher
-        self._ownership = ownership
-        self._dead_letters = dead_letters
         self._cursors = cursors
-        self._logs = logs
-        self._connections = connections
+        self._store = parts.store
+        self._producer = parts.producer
+        self._publisher = parts.publisher
+        self._ownership = parts.ownership
+        self._dead_letters = parts.dead_letters
+        self._statuses = parts.statuses
+        self._logs = parts.logs
+        self._connections = parts.connections
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def handle(self, batch: Batch) -> None:
@@ -123,7 +107,15 @@ class ConnectionsAgent:
             plan = Plan(asked, heads, cursors, epoch, self._backlog)
             rows = await self._read(plan.ranges)
             now_ms = round(time.time() * 1000)
-            await self._publisher.publish(plan.fanout(rows, now_ms).parts())
+            parts = plan.fanout(rows, now_ms).parts()
+            await self._producer.emit(
+                [
+                    status
+                    for user, log, device, found in plan.sent
+                    for status in self._statuses.merged(user, log, found, [device], now_ms)
+                ]
+            )
+            await self._publisher.publish(parts)
 
     async def _heads(self, asked: Asked) -> dict[str, Head]:
         """Return the heads of all logs asked for.

@@ -5,29 +5,26 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from agents.deadletters import DeadLetters
 from agents.fanout import Fanout
-from agents.ownership import Ownership
-from agents.publisher import Publisher
+from agents.parts import Parts
 from schemas.bus import GAP, Delivery, Run
 from schemas.errors import BadRecord
 from schemas.logs import inbox_log, log_key
-from schemas.records import Status, encode
-from schemas.rows import Append, Row
-from store.port import Store
-from streams.connections import Sessions, run_of
+from schemas.rows import Append, Mark, Row
+from streams.connections import Sessions, runs_of
 from streams.inbox import (
     POSITION_HEADER,
     Appended,
     Conflict,
     Expired,
+    Failed,
     Incoming,
     Known,
+    Limited,
     LogState,
     Repeat,
     Verdict,
@@ -36,12 +33,10 @@ from streams.inbox import (
     incoming,
     needs_rows,
 )
+from streams.limits import RATE_LIMITED, Limit
 from streams.partitions import home_partition
-from streams.producer import BatchProducer, Emit
+from streams.producer import Emit
 from streams.runner import Batch
-from tables.connections import ConnectionTable
-from tables.logs import LogTable
-from telemetry.worker import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -54,35 +49,25 @@ class Lane(msgspec.Struct, frozen=True):
     number: int
     incarnation: int
     partitions: int
-    statuses: str  # the topic of statuses
+    limit: Limit | None = None  # how many entries a log takes in a time
 
 
 class InboxAgent:
     """Handles the batches of one lane."""
 
-    def __init__(
-        self,
-        lane: Lane,
-        *,
-        store: Store,
-        producer: BatchProducer,
-        publisher: Publisher,
-        ownership: Ownership,
-        dead_letters: DeadLetters,
-        logs: LogTable,
-        connections: ConnectionTable,
-        metrics: WorkerMetrics,
-    ) -> None:
-        self._metrics = metrics
+    def __init__(self, lane: Lane, parts: Parts) -> None:
         self._lane = lane
         self._log = inbox_log(lane.name)
-        self._store = store
-        self._producer = producer
-        self._publisher = publisher
-        self._ownership = ownership
-        self._dead_letters = dead_letters
-        self._logs = logs
-        self._connections = connections
+        self._metrics = parts.metrics
+        self._store = parts.store
+        self._producer = parts.producer
+        self._publisher = parts.publisher
+        self._ownership = parts.ownership
+        self._dead_letters = parts.dead_letters
+        self._sources = parts.sources
+        self._statuses = parts.statuses
+        self._logs = parts.logs
+        self._connections = parts.connections
 
     async def handle(self, batch: Batch) -> None:
         """Perform the effects of a batch: append, publish and emit, mark."""
@@ -98,8 +83,10 @@ class InboxAgent:
             ]
         )
         work.emits += await self._unknown_devices(work)
+        parts = self._fanout(work, epochs).parts()
+        await self._producer.emit(work.merged)  # before the publish: what was shown would not be merged a second time
         await asyncio.gather(  # in any order: none of them is redone from the marks, and the ack waits for all
-            self._publisher.publish(self._fanout(work, epochs).parts()),
+            self._publisher.publish(parts),
             self._producer.emit(work.emits),
             self._logs.write(self._producer, states),
         )
@@ -154,13 +141,15 @@ class InboxAgent:
             else:
                 known[partition, user] = state
         heads = await self._store.heads(list(ask.values())) if ask else {}
+        asked_heads = [(p, heads[key], [r for _, r in work.records[p, user]]) for (p, user), key in ask.items()]
+        await self._sources.check(self._lane.topic, self._lane.incarnation, asked_heads)
         states: defaultdict[int, dict[str, LogState]] = defaultdict(dict)
         for (partition, user), pairs in work.records.items():
             key = log_key(self._log, user)
             asked = (partition, user) in ask
             before = anchored(epochs[partition], heads[key]) if asked else known[partition, user]
             marks = heads[key].recent if asked else ()
-            after, verdicts = fold(before, marks, [record for _, record in pairs], self._log)
+            after, verdicts = fold(before, marks, [record for _, record in pairs], self._log, self._lane.limit)
             if after != before or asked:
                 states[partition][key] = after
             if any(isinstance(verdict, Known) for verdict in verdicts):
@@ -177,16 +166,28 @@ class InboxAgent:
                 case Appended(row):
                     work.rows[partition, user].append(row)
                     self._metrics.entries.add(self._lane.name)
+                case Limited(row):
+                    work.rows[partition, user].append(row)
+                    self._limited(work, record)
+                case Known(Mark(skip=reason)) if reason == RATE_LIMITED:  # whoever judged it may not have said so
+                    self._limited(work, record)
                 case Repeat() | Known():
                     self._metrics.repeats.add(self._lane.name)
                 case Conflict(seq):
                     text = f"the id {record.key!r} was used before with other content (seq {seq} of {self._log})"
                     work.emits.append(self._dead_letters.letter(message, "conflict", text))
+                case Failed(error):
+                    log.error("%s: the rule failed at offset %d: %s", message.topic, message.offset, error)
+                    work.emits.append(self._dead_letters.letter(message, "rule_failed", error))
                 case Expired():
                     self._metrics.expired.add(self._lane.name)
                     work.emits.append(self._status(record, "expired", "expired"))
             if record.notification.device and isinstance(verdict, Appended | Known):
                 work.targeted.append((partition, record))
+
+    def _limited(self, work: "_Work", record: Incoming) -> None:
+        self._metrics.limited.add(self._lane.name)
+        work.emits.append(self._status(record, "dropped", RATE_LIMITED))
 
     async def _unknown_devices(self, work: "_Work") -> list[Emit]:
         """Return a status for each record whose one device was never seen; the entry waits for it all the same."""
@@ -206,17 +207,17 @@ class InboxAgent:
         ]
 
     def _status(self, record: Incoming, state: str, reason: str) -> Emit:
-        user = record.notification.user
-        at = datetime.fromtimestamp(record.ts / 1000, UTC)
-        status = Status(id=record.id, user=user, channel="in_app", state=state, reason=reason, at=at)
-        return Emit(self._lane.statuses, record.id.encode(), encode(status))
+        return self._statuses.status(record.id, record.notification.user, state, reason, record.ts)
 
     def _fanout(self, work: "_Work", epochs: Mapping[int, int]) -> Fanout:
         """Return what the users' open sessions are sent."""
         fanout = Fanout(dict(epochs))
         now = round(time.time() * 1000)
         for (partition, user), rows in work.rows.items():
-            for gateway, sessions, runs in self._runs(self._connections.get(partition, user), rows, now):
+            places = self._connections.get(partition, user)
+            devices = [place.device for place in places.values()]
+            work.merged += self._statuses.merged(user, self._log, rows, devices, now)
+            for gateway, sessions, runs in self._runs(places, rows, now):
                 fanout.deliver(gateway, partition, Delivery(user=user, sessions=sessions, runs=runs))
         for (partition, user), head in work.known.items():
             if (partition, user) not in work.rows:
@@ -227,9 +228,9 @@ class InboxAgent:
 
     def _runs(self, places: Sessions, rows: list[Row], now: int) -> list[tuple[str, list[str], list[Run]]]:
         """Return (gateway, sessions, runs); devices see the same runs unless a row is for one of them only."""
-        targeted = any(row.device for row in rows)
+        targeted = any(row.device for row in rows)  # what replaces what also depends on the device only then
         return [
-            (gateway, sessions, [run_of(row, self._log, device, now) for row in rows])
+            (gateway, sessions, runs_of(rows, self._log, device, now))
             for (gateway, device), sessions in self._groups(places, by_device=targeted).items()
         ]
 
@@ -249,6 +250,7 @@ class _Work:
         self.records: defaultdict[tuple[int, str], list[tuple[Any, Incoming]]] = defaultdict(list)
         self.rows: defaultdict[tuple[int, str], list[Row]] = defaultdict(list)
         self.emits: list[Emit] = []
+        self.merged: list[Emit] = []  # the statuses of entries that are not sent, since later ones replace them
         self.targeted: list[tuple[int, Incoming]] = []  # (partition, record) for one device only
         # Heads of logs whose records had been appended already, by a call that seemed to fail or by a worker whose
         # messages were fenced: the sessions are reminded, and ask for what they lack.

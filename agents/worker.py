@@ -11,17 +11,22 @@ from typing import Any, Final
 
 import mode
 from aiokafka.errors import KafkaError
+from faust.types import TP
 
 from agents.connections import ConnectionsAgent
 from agents.cursors import CursorWriter
 from agents.deadletters import DeadLetters
 from agents.inbox import InboxAgent, Lane
 from agents.ownership import Ownership
+from agents.parts import Parts
 from agents.publisher import Publisher
+from agents.sources import Sources
+from agents.statuses import Statuses
 from schemas.errors import TocsinError
 from schemas.logs import LANES
 from store.port import Store
 from streams.app import declare_agent, make_app
+from streams.limits import lane_limit, limit_from
 from streams.producer import BatchProducer
 from streams.runner import Batch, Runner
 from streams.settings import Settings
@@ -30,6 +35,7 @@ from streams.turnstile import Turnstile
 from tables.connections import ConnectionTable
 from tables.logs import LogTable
 from telemetry.health import start_health
+from telemetry.watchdog import Watch, Watchdog
 from telemetry.worker import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -38,6 +44,10 @@ ROLE: Final = "inbox"
 PRIORITIES: Final = {"connections": 0, "critical": 1, "normal": 2, "bulk": 3}
 RESTS: Final = {"bulk": (1, 2)}  # `bulk` takes half of the time at most while `critical` or `normal` have work
 SLICES: Final = {"connections": 0.02, "critical": 0.04, "normal": 0.04, "bulk": 0.02}  # s that a batch aims to take
+
+
+TORN: Final = "a source without its changelog"
+PROBE: Final = 5.0  # s between looks at whether Kafka is why work does not go on
 
 
 class InboxWorker:
@@ -50,33 +60,38 @@ class InboxWorker:
         self.store = store
         self.name = settings.instance or f"{socket.gethostname()}-{os.getpid()}"
         self.app = make_app(settings, ROLE, partitions=self._partitions)
-        self.producer = BatchProducer(settings.kafka, idempotent=settings.idempotence)
+        self.producer = BatchProducer(settings.kafka_options(), idempotent=settings.idempotence)
         self.metrics = WorkerMetrics()
         stream = f"{self.name}-{time.time_ns():x}"
-        self.publisher = Publisher(settings.redis, settings.prefix, stream, self.metrics)
+        self.publisher = Publisher(settings.redis_url(), settings.prefix, stream, self.metrics)
         self.ownership = Ownership(store, ROLE, self.name)
         self.cursors = CursorWriter(store)
         self._turnstile = Turnstile()
-        self._letters = DeadLetters(f"{settings.prefix}dead-letters", self.metrics)
-        self._logs = LogTable(self.app, partitions=self._partitions)
-        self._connections = ConnectionTable(self.app, partitions=self._partitions)
+        self._sources = Sources(self.app.consumer.highwaters)
+        self.watch = Watch(settings.stuck)
+        self._limits = {lane: lane_limit(settings, lane) for lane in LANES}
+        self._worker_limit = limit_from(settings.limit_worker, "TOCSIN_LIMIT_WORKER")
+        self._parts = Parts(
+            store=store,
+            producer=self.producer,
+            publisher=self.publisher,
+            ownership=self.ownership,
+            dead_letters=DeadLetters(f"{settings.prefix}dead-letters", self.metrics),
+            statuses=Statuses(f"{settings.prefix}statuses", self.metrics),
+            sources=self._sources,
+            logs=LogTable(self.app, partitions=self._partitions),
+            connections=ConnectionTable(self.app, partitions=self._partitions),
+            metrics=self.metrics,
+        )
+        self.metrics.cursors.set_function(self.cursors.waiting)
+        self.metrics.emitting.set_function(lambda: self.producer.emitting)
         self.app.consumer.watcher = self
         self.backends = Backends(self)
 
     def declare(self, incarnations: Mapping[str, int]) -> None:
         """Declare the agents; `incarnations` are the store's, by topic with prefix."""
-        connections = ConnectionsAgent(
-            partitions=self._partitions,
-            backlog=self.settings.backlog,
-            store=self.store,
-            producer=self.producer,
-            publisher=self.publisher,
-            ownership=self.ownership,
-            dead_letters=self._letters,
-            cursors=self.cursors,
-            logs=self._logs,
-            connections=self._connections,
-        )
+        backlog = self.settings.backlog
+        connections = ConnectionsAgent(self._parts, self.cursors, partitions=self._partitions, backlog=backlog)
         self._agent("connections", "connections", connections.handle)
         for name in LANES:
             self._agent(name, f"notifications.{name}", self._inbox(name, incarnations).handle)
@@ -90,19 +105,9 @@ class InboxWorker:
             number=self._topics.number_of(topic),
             incarnation=incarnations.get(full, 1),
             partitions=self._partitions,
-            statuses=f"{self.settings.prefix}statuses",
+            limit=self._limits[name],
         )
-        return InboxAgent(
-            lane,
-            store=self.store,
-            producer=self.producer,
-            publisher=self.publisher,
-            ownership=self.ownership,
-            dead_letters=self._letters,
-            logs=self._logs,
-            connections=self._connections,
-            metrics=self.metrics,
-        )
+        return InboxAgent(lane, self._parts)
 
     def _agent(self, name: str, topic: str, handler: Callable[[Batch], Awaitable[None]]) -> None:
         runner = Runner(
@@ -114,6 +119,8 @@ class InboxWorker:
             seconds=SLICES[name],
             metrics=self.metrics,
             rests=RESTS.get(name, ()),
+            limit=self._worker_limit if name == "bulk" else None,
+            watch=self.watch,
         )
 
         async def agent(stream: Any) -> None:
@@ -131,7 +138,17 @@ class InboxWorker:
         """Own nothing."""
         self.ownership.release()
         self.publisher.own({})
+        self._sources.forget()
+        self.tore(set())
         self.metrics.partitions.set(0)
+
+    def tore(self, sources: set[TP]) -> None:
+        """Let it be seen; if it lasts, the watchdog ends this worker, and the group shares out anew."""
+        self.metrics.torn.set(len(sources))
+        if sources:
+            self.watch.alive(TORN)
+        else:
+            self.watch.done(TORN)
 
     async def took_over(self, partitions: set[int]) -> None:
         """Claim the partitions, tell the gateways, and let the batches go on."""
@@ -141,6 +158,14 @@ class InboxWorker:
         self.metrics.partitions.set(len(partitions))
         await self.publisher.beat()
         log.info("owns partitions %s", sorted(partitions))
+
+    async def look_at_kafka(self) -> None:
+        """Tell the watchdog, until cancelled, when work waits for a Kafka that is away: the producer waits for ever."""
+        pause = min(PROBE, self.watch.limit / 6)
+        while True:
+            await asyncio.sleep(pause)
+            if self.watch.longest() > pause and not await self.producer.reachable(pause):
+                self.watch.all_alive()
 
     def not_ready(self) -> str | None:
         """Return why this worker does nothing useful yet; None: it is ready."""
@@ -168,9 +193,11 @@ class Backends(mode.Service):  # type: ignore[misc]  # mode has no type informat
 
     async def _open(self) -> None:
         worker, opened = self._worker, self._opened
-        health = await start_health(worker.settings.metrics_port, {"partitions": worker.not_ready})
+        opened.enter_context(Watchdog(worker.watch, "worker"))
+        host = worker.settings.metrics_host
+        health = await start_health(worker.settings.metrics_port, {"partitions": worker.not_ready}, host=host)
         opened.push_async_callback(health.close)
-        log.info("metrics and health on http://127.0.0.1:%d", health.port)
+        log.info("metrics and health on http://%s:%d", host, health.port)
         await worker.store.open()
         opened.push_async_callback(worker.store.close)
         worker.declare(await worker.store.incarnations())
@@ -178,6 +205,7 @@ class Backends(mode.Service):  # type: ignore[misc]  # mode has no type informat
         opened.push_async_callback(worker.producer.stop)  # needed also where its start fails half-way
         await worker.producer.start()
         opened.callback(asyncio.create_task(worker.publisher.beat_for_ever()).cancel)
+        opened.callback(asyncio.create_task(worker.look_at_kafka()).cancel)
 
     async def on_stop(self) -> None:
         """Disconnect."""

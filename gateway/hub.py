@@ -6,7 +6,7 @@ Deliveries are handed to all sessions first and flushed after that, so a session
 import asyncio
 import random
 import time
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -17,9 +17,10 @@ from gateway.effects import Acknowledge, AnnouncePartition, AskSync, CheckToken,
 from gateway.feed import Feed
 from gateway.outbox import Outbox, partition_of
 from gateway.peer import Peer, Transport
+from gateway.revocations import Revocations
 from gateway.session import Identity, Session
 from gateway.wheel import Wheel
-from schemas.bus import Message, Part
+from schemas.bus import Beat, Packed, Part
 from schemas.errors import BadToken
 from schemas.records import Ack, Connected, OpenSession, SyncRequest
 from telemetry.gateway import GatewayMetrics
@@ -49,7 +50,8 @@ class Hub:
         self.feed = Feed(config.id)
         self.outbox = Outbox(config.id, wake)
         self.metrics = metrics
-        self.verifier = Verifier(config.secret)
+        self.revocations = Revocations()
+        self.verifier = Verifier(config.secret, refuses=self.revocations.refuses)
         self.sessions: dict[str, Peer] = {}
         self.draining = False
         # Four visits between a ping that is due and the end of patience; half a second does for the rest.
@@ -57,10 +59,12 @@ class Hub:
         self._partitions = partitions
         self._by_partition: defaultdict[int, set[Peer]] = defaultdict(set)
         self._numbered = 0
-        self._suspects: deque[Peer] = deque()
+        self._suspects: OrderedDict[Peer, None] = OrderedDict()  # each once, however often something was lost
         self._ended: dict[str, float] = {}  # sessions that ended or were disowned, by the time
         self._disowned = 0  # since the last turn of the wheel
         self._wall_ms = 0.0
+        metrics.socket_bytes.set_function(lambda: sum(peer.session.out.filled for peer in self.sessions.values()))
+        metrics.held_runs.set_function(lambda: sum(peer.session.held() for peer in self.sessions.values()))
 
     # Sessions come and go
 
@@ -68,8 +72,10 @@ class Hub:
         """Begin a session for a transport whose token is good."""
         self._numbered += 1
         identity = Identity(f"{self.config.id}-{self._numbered}", self.config.id, claims.user, claims.device)
-        session = Session(identity, ttl=claims.ttl, heartbeat=self.config.heartbeat, now=now, hello=hello)
-        peer = Peer(session, transport, partition_of(claims.user, self._partitions))
+        session = Session(
+            identity, ttl=claims.ttl, heartbeat=self.config.heartbeat, now=now, hello=hello, pace=self.config.pace
+        )
+        peer = Peer(session, transport, partition_of(claims.user, self._partitions), claims)
         self.sessions[session.id] = peer
         self._by_partition[peer.partition].add(peer)
         self.metrics.opened.inc()
@@ -127,7 +133,10 @@ class Hub:
                 effects, out.effects = out.effects, []
                 for effect in effects:
                     self._carry_out(peer, effect, now)
-                self.wheel.schedule(peer.transport, session.due())
+                out.later = True
+        if out.later:
+            out.later = False
+            self.wheel.schedule(peer.transport, session.due())
 
     def _measure(self, entries: list[tuple[str, int]]) -> None:
         counts, observe, wall_ms = self.metrics.deliveries.counts, self.metrics.latency.observe, time.time() * 1000
@@ -147,7 +156,7 @@ class Hub:
             case Connect():
                 self._connect(peer, effect)
             case CheckToken(token, ref):
-                self._refresh(session, token, ref, now)
+                self._refresh(peer, token, ref, now)
             case _:
                 peer.transport.close(effect.code, effect.reason)
 
@@ -166,20 +175,22 @@ class Hub:
         )
         self.outbox.connected(peer.partition, record)
 
-    def _refresh(self, session: Session, token: str, ref: str | None, now: float) -> None:
+    def _refresh(self, peer: Peer, token: str, ref: str | None, now: float) -> None:
+        session = peer.session
         try:
             claims = self.verifier.check(token)
         except BadToken as exc:
             session.refuse_token(str(exc), ref, now)
             return
         if session.accepts(claims.user, claims.device):
+            peer.claims = claims
             session.refresh(claims.ttl, now)
         else:
             session.refuse_token("the token is for another user or device", ref, now)
 
     # From the bus
 
-    async def take(self, message: Message) -> None:
+    async def take(self, message: Packed | Beat) -> None:
         """Hand a message of the bus to the sessions it is for; a long one lets others run in between."""
         now = self.clock()
         parts, effects = self.feed.take(message, now)
@@ -233,7 +244,7 @@ class Hub:
                 self._announce(effect.partition, effect.epoch)
             else:
                 for partition in effect.partitions:
-                    self._suspects.extend(self._by_partition[partition])
+                    self._suspects.update(dict.fromkeys(self._by_partition[partition]))
         if self._suspects:
             self._sync_some(now)
 
@@ -247,12 +258,12 @@ class Hub:
         """Sync every session, at a pace: the connection to the bus was lost."""
         self.feed.restart()
         self._suspects.clear()
-        self._suspects.extend(self.sessions.values())
+        self._suspects.update(dict.fromkeys(self.sessions.values()))
         self._sync_some(now)
 
     def _sync_some(self, now: float) -> None:
         for _ in range(min(RESYNC, len(self._suspects))):
-            peer = self._suspects.popleft()
+            peer, _ = self._suspects.popitem(last=False)
             self.metrics.resyncs.inc()
             peer.session.suspect(now)
             self.flush(peer, now)
@@ -282,6 +293,7 @@ class Hub:
         metrics.gaps.set(self.feed.gaps)
         metrics.dropped_acks.set(self.outbox.dropped_acks)
         metrics.outbox_waiting.set(self.outbox.waiting())
+        metrics.resyncs_waiting.set(len(self._suspects))
 
     async def drain(self, window: float, jitter: Callable[[], float] = random.random) -> None:
         """Send every client away, spread over `window` seconds; each is asked to come back within a second."""

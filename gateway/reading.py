@@ -4,7 +4,8 @@ The rule that everything here serves: a client sees the seq of a log rise by exa
 why not. There is one answer to every hole, whether a message was lost, came out of order, did not fit into the
 transport or is backlog that was never pushed: what cannot be handed on now is dropped and its seq remembered as
 `head`; as long as `head` is ahead of what was handed on and the transport takes bytes, the reading asks for the
-entries after its last one. So a slow client costs the memory of its socket buffer, and a backlog of any length is
+entries after its last one. `inbox/bulk` has a pace as well, and what is above it is held back in the same way. So a
+slow client costs the memory of its socket buffer, and a backlog of any length is
 paged by the client's own pace.
 
 A client's `sync` names a page. While the page lasts the client gets its entries and nothing beyond; at the end of the
@@ -15,6 +16,7 @@ client's next `sync`. Entries of a page may repeat what the client has; it drops
 
 from typing import Final
 
+from gateway.bucket import Pace
 from gateway.effects import AskSync, SessionEffect
 from schemas import frames
 from schemas.bus import GAP, Answer, LogOpening, Run
@@ -27,6 +29,7 @@ HELD_BYTES: Final = 256 * 1024
 GRACE: Final = 1.0  # s that an answer may take before it is asked again; then twice that, and so on
 MAX_GRACE: Final = 8.0
 NEVER: Final = float("inf")
+BULK_LOG: Final = "inbox/bulk"
 
 
 class Outlet:
@@ -36,13 +39,14 @@ class Outlet:
     before the session opened, which says nothing about latency.
     """
 
-    __slots__ = ("effects", "entries", "filled", "frames", "stuck")
+    __slots__ = ("effects", "entries", "filled", "frames", "later", "stuck")
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.entries: list[tuple[str, int]] = []
         self.effects: list[SessionEffect] = []
         self.filled = 0  # bytes that the transport holds, and those in `frames`
+        self.later = False  # something waits for a time, not for the transport or the bus
         self.stuck = False  # the transport did not take all of the last flush
 
     def say(self, frame: bytes) -> None:
@@ -56,16 +60,17 @@ class Reading:
 
     __slots__ = (
         "_announced", "_asked", "_grace", "_held", "_held_bytes", "_limit", "_retry_at", "_syncing", "_tries",
-        "_unsure", "_until", "expected", "head", "name", "opened_at", "sent",
+        "_unsure", "_until", "expected", "head", "name", "opened_at", "pace", "sent",
     )  # fmt: skip
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, pace: Pace | None = None) -> None:
         self.name = name
+        self.pace = pace
         self.expected = 0
         self.head = 0
         self.opened_at = 0  # the head when the session opened
         self.sent = 0  # highest seq handed on in this session
-        self._limit = SOFT if name == "inbox/bulk" else HARD
+        self._limit = SOFT if name == BULK_LOG else HARD
         self._held: list[Run] = []  # by first
         self._held_bytes = 0
         self._asked = -1  # `after` of the ask that is out, -1: none
@@ -95,6 +100,11 @@ class Reading:
         if self.head >= self.expected:
             self._asked, self._grace, self._retry_at = opening.after, True, now + GRACE
 
+    def pass_time(self, now: float) -> None:
+        """Let the pace know the time; said before `take` and `answer`."""
+        if self.pace is not None:
+            self.pace.refill(now)
+
     def take(self, run: Run, out: Outlet) -> None:
         """Hand a run on, hold it until what is before it came, or drop it."""
         self.head = max(self.head, run.last)
@@ -104,7 +114,7 @@ class Reading:
         elif run.last < self.expected or (self._until and run.first > self._until):
             return
         elif not self._room(out):
-            if not out.stuck:  # the flush will make room
+            if not out.stuck and not self._paced():  # the flush will make room
                 self._hold(run)
         elif 0 < self.expected >= run.first:
             self._hand_on(run, out)
@@ -112,11 +122,19 @@ class Reading:
             self._hold(run)
 
     def _room(self, out: Outlet) -> bool:
-        return out.filled < self._limit and not (self._until and self.expected > self._until)
+        if self._until:
+            return out.filled < self._limit and self.expected <= self._until
+        return out.filled < self._limit and not self._paced()
+
+    def _paced(self) -> bool:
+        """Tell whether the log is held back for its pace; what the client asks for itself is not."""
+        return self.pace is not None and not self._until and self.pace.empty()
 
     def _hand_on(self, run: Run, out: Outlet) -> None:
         if run.frame is not None:
             out.say(run.frame)
+            if self.pace is not None and not self._until:
+                self.pace.spend()
             out.entries.append((self.name, run.ts if run.last > self.opened_at else 0))
         else:
             skip = frames.Skip(log=self.name, first=self.expected, last=run.last, reason=run.reason)
@@ -195,6 +213,11 @@ class Reading:
         self._unsure = bool(self.expected)
         self._asked, self._grace = -1, False
 
+    @property
+    def held(self) -> int:
+        """How many runs wait for what comes before them."""
+        return len(self._held)
+
     def forget_held(self) -> None:
         """Keep no runs for a transport that is stuck; the log has them."""
         self._held.clear()
@@ -208,11 +231,15 @@ class Reading:
         """Hand on what can be, and ask for what is missing unless that was done a moment ago."""
         if not self.expected:
             return
+        self.pass_time(now)
         self._release(out)
         parked = self._parked()
         if parked and self.head > self._announced and not self.full(out.filled):
             self._say_gap(out)
         if not self._wants(parked) or self.full(out.filled):
+            return
+        if self._paced():
+            out.later = True
             return
         if self._asked >= 0 and now < self._retry_at:
             return
@@ -230,5 +257,8 @@ class Reading:
 
     def due(self, out: Outlet) -> float:
         """Return when `pump` is next needed although nothing comes in."""
-        waits = self._asked >= 0 and self._wants(self._parked()) and not self.full(out.filled)
-        return self._retry_at if waits else NEVER
+        if not self._wants(self._parked()) or self.full(out.filled):
+            return NEVER
+        if self.pace is not None and self._paced():
+            return self.pace.resumes
+        return self._retry_at if self._asked >= 0 else NEVER

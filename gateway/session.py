@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from gateway import codes
-from gateway.bucket import LIMITS, Bucket, Limits
+from gateway.bucket import LIMITS, Bucket, Limits, Pace
 from gateway.effects import Acknowledge, CheckToken, CloseWith, Connect
-from gateway.reading import HARD, NEVER, SOFT, Outlet, Reading
+from gateway.reading import BULK_LOG, HARD, NEVER, SOFT, Outlet, Reading
 from schemas import frames
 from schemas.bus import Answer, Opening, Run
 from schemas.errors import BadFrame
@@ -40,9 +40,20 @@ class Session:
     """One session of one device of one user."""
 
     def __init__(
-        self, identity: Identity, *, ttl: float, heartbeat: float, now: float, hello: bool, limits: Limits = LIMITS
+        self,
+        identity: Identity,
+        *,
+        ttl: float,
+        heartbeat: float,
+        now: float,
+        hello: bool,
+        limits: Limits = LIMITS,
+        pace: Limits | None = None,
     ) -> None:
-        """Begin. `ttl` is how long the token is good and `heartbeat` what `welcome` says, both in seconds."""
+        """Begin. `ttl` is how long the token is good and `heartbeat` what `welcome` says, both in seconds.
+
+        `limits` are what the client may say, `pace` how many entries of `inbox/bulk` it is sent.
+        """
         self.id = identity.session
         self.user = identity.user
         self.device = identity.device or DEFAULT_DEVICE
@@ -54,6 +65,7 @@ class Session:
         self._identity = identity
         self._heartbeat = heartbeat
         self._bucket = Bucket(limits, now)
+        self._pace = pace
         self._expires = now + ttl
         self._epoch = ""
         self._acks: dict[str, tuple[int, int]] = {}
@@ -93,7 +105,7 @@ class Session:
             self._connect, self._connect_at = None, NEVER
             self._welcome(opening)
         for log in opening.logs:
-            reading = self.readings.get(log.log) or self._reading(log.log)
+            reading = self.readings.get(log.log) or self._reading(log.log, now)
             reading.open(log, self.out, now)
             reading.pump(self.out, now)
         if self._suspected:
@@ -112,8 +124,9 @@ class Session:
         )
         self.out.say(frames.encode(welcome))
 
-    def _reading(self, log: str) -> Reading:
-        reading = self.readings[log] = Reading(log)
+    def _reading(self, log: str, now: float) -> Reading:
+        pace = Pace(self._pace, now) if self._pace and log == BULK_LOG else None
+        reading = self.readings[log] = Reading(log, pace)
         return reading
 
     def deliver(self, runs: Iterable[Run], now: float) -> None:
@@ -126,7 +139,8 @@ class Session:
             if reading is None:
                 if self.opened or run.log not in INBOX_LOGS:
                     continue  # not a log of this session
-                reading = self._reading(run.log)
+                reading = self._reading(run.log, now)
+            reading.pass_time(now)
             reading.take(run, self.out)
             if reading.head >= reading.expected and reading not in behind:
                 behind.append(reading)
@@ -137,6 +151,7 @@ class Session:
         """Take the answer to a sync."""
         reading = self.readings.get(answer.log)
         if reading is not None and reading.expected and not self.closed:
+            reading.pass_time(now)
             reading.answer(answer, self.out)
             reading.pump(self.out, now)
 
@@ -154,6 +169,10 @@ class Session:
     def cursors(self) -> dict[str, int]:
         """Return the last seq handed on, by log."""
         return {name: reading.expected - 1 for name, reading in self.readings.items() if reading.expected}
+
+    def held(self) -> int:
+        """Return how many runs wait for what comes before them."""
+        return sum(reading.held for reading in self.readings.values())
 
     # From the transport and the clock
 

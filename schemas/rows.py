@@ -19,6 +19,8 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     expires  ms since 1970, 0: never
     device   the only device that sees it, empty: all
     frame    the text frame that clients are sent
+    skip     why no device is sent it (a reason of the frame `skip`), empty: it is shown
+    tat      the log's rate clock after it, µs since 1970 (`streams.limits`)
     """
 
     seq: int
@@ -30,6 +32,12 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     expires: int
     device: str
     frame: bytes
+    skip: str = ""
+    tat: int = 0
+
+    def mark(self) -> "Mark":
+        """Return what of the row decides about records to come."""
+        return Mark(self.seq, self.src, self.n, self.key, self.digest, self.skip, self.tat)
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -40,6 +48,8 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
     n: int
     key: str
     digest: bytes
+    skip: str = ""
+    tat: int = 0
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -19,11 +19,12 @@ BATCH_BYTES: Final = 48 * 1024  # below the size at which Cassandra warns (64 Ki
 STATEMENT_BYTES: Final = 160  # of a row beside its texts and blobs, about
 
 PUT_ROW: Final = """
-INSERT INTO log_rows (log, bucket, seq, src, n, key, digest, ts, expires, device, frame)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+INSERT INTO log_rows (log, bucket, seq, src, n, key, digest, ts, expires, device, frame, skip, tat)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
 PUT_LAST_ROW: Final = """
-INSERT INTO log_rows (log, bucket, seq, src, n, key, digest, ts, expires, device, frame, head_seq, head_src, head_n)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+INSERT INTO log_rows (
+    log, bucket, seq, src, n, key, digest, ts, expires, device, frame, skip, tat, head_seq, head_src, head_n
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
 
 Values = tuple[bytes, ...]
 Statement = tuple[bool, bytes, Values]  # (True: prepared, id, values), as the driver keeps it inside a batch
@@ -141,5 +142,5 @@ def _cut(append: Append) -> Iterator[tuple[list[Row], int]]:
 def _row_values(row: Row) -> Values:
     return (
         bigint(row.seq), bigint(row.src), bigint(row.n), row.key.encode(), row.digest,
-        bigint(row.ts), bigint(row.expires), row.device.encode(), row.frame,
+        bigint(row.ts), bigint(row.expires), row.device.encode(), row.frame, row.skip.encode(), bigint(row.tat),
     )  # fmt: skip

@@ -8,6 +8,7 @@ arrives; cursors carry their value, so they only grow. Neither costs a condition
 import asyncio
 import struct
 import time
+import uuid
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -37,16 +38,18 @@ _STATEMENTS: Final = {
         SELECT last_bucket, WRITETIME(head_seq), head_seq, head_src, head_n
         FROM log_rows WHERE log = ? AND bucket = ? LIMIT 1""",
     "marks": """
-        SELECT seq, src, n, key, digest
+        SELECT seq, src, n, key, digest, skip, tat
         FROM log_rows WHERE log = ? AND bucket = ? AND seq >= ? AND seq <= ? ORDER BY seq ASC""",
     "rows": """
-        SELECT head_seq, seq, src, n, key, digest, ts, expires, device, frame
+        SELECT head_seq, seq, src, n, key, digest, ts, expires, device, frame, skip, tat
         FROM log_rows WHERE log = ? AND bucket = ? AND seq >= ? AND seq <= ? ORDER BY seq ASC""",
     "claim": "UPDATE owners SET epoch = ?, owner = ? WHERE stream = ? AND part = ? IF epoch < ?",
     "first_claim": "INSERT INTO owners (stream, part, epoch, owner) VALUES (?, ?, ?, ?) IF NOT EXISTS",
     "put_delivered": "INSERT INTO cursors (user, log, device, delivered) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
     "put_read": "INSERT INTO cursors (user, log, device, read) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
     "cursors": "SELECT user, log, device, delivered, read FROM cursors WHERE user = ?",
+    "forget_cursors": "TRUNCATE cursors",
+    "new_identity": "UPDATE identity SET epoch = ? WHERE id = 1 IF EXISTS",  # as it was made: by LWT
     "incarnations": "SELECT topic, incarnation FROM incarnations",
     "put_incarnation": "INSERT INTO incarnations (topic, incarnation) VALUES (?, ?) USING TIMESTAMP ?",
 }
@@ -77,6 +80,14 @@ class CassandraStore:
         """Return the identity of this store: 32 hexadecimal digits."""
         return self._epoch
 
+    async def new_epoch(self) -> str:
+        """Forget all cursors, which needs every node, then give the store another identity; return that."""
+        epoch = uuid.uuid4()
+        await self._ask("forget_cursors", [()])
+        await self._ask("new_identity", [(epoch,)])
+        self._epoch = epoch.hex
+        return self._epoch
+
     async def claim(self, stream: str, partition: int, owner: str) -> int:
         """Make `owner` the writer of a partition and return its epoch, higher than every one before (µs)."""
         epoch = time.time_ns() // 1000
@@ -97,7 +108,7 @@ class CassandraStore:
         asked = [(wanted.log, *piece) for wanted in ranges for piece in pieces(wanted)]
         marks: dict[str, list[Mark]] = {wanted.log: [] for wanted in ranges}
         for (log, *_), found in zip(asked, await self._ask("marks", asked), strict=True):
-            marks[log].extend([Mark(*row) for row in found])
+            marks[log].extend([Mark(*_filled(row)) for row in found])
         return {
             log: Head(end.seq, end.src, end.n, tuple(reversed(marks[log]))) if end else Head()
             for log, end in ends.items()
@@ -123,7 +134,7 @@ class CassandraStore:
         found = await self._ask("rows", [(ranges[number].log, *piece) for number, piece in asked])
         rows: list[list[Row]] = [[] for _ in ranges]
         for (number, _), part in zip(asked, found, strict=True):
-            rows[number].extend([Row(*values) for head, *values in part if head is not None and values[0] <= head])
+            rows[number].extend(_shown(part))
         return [_dense(part) for part in rows]
 
     async def put_cursors(self, cursors: Sequence[Cursor]) -> None:
@@ -218,6 +229,17 @@ def _clipped(wanted: Range, ends: Mapping[str, End | None]) -> Range:
         return wanted
     end = ends[wanted.log]
     return Range(wanted.log, wanted.first, min(wanted.last, end.seq) if end else 0)
+
+
+def _shown(found: Rows) -> list[Row]:
+    """Return the rows of a piece that lie at or below the head of its bucket."""
+    return [Row(*_filled(values)) for head, *values in found if head is not None and values[0] <= head]
+
+
+def _filled(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the columns of a row, those filled that are null in rows older than migration 0002."""
+    *before, skip, tat = values
+    return (*before, skip or "", tat or 0)
 
 
 def _dense(rows: list[Row]) -> list[Row]:

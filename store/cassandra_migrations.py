@@ -15,6 +15,7 @@ from store.migration import load, missing
 LEASE: Final = 120  # s after which a process that died with the lease is forgotten
 RETRY: Final = 0.2  # s between two looks at a lease that another holds
 
+_KEYSPACE: Final = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = %s"
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamp)",
     "CREATE TABLE IF NOT EXISTS migration_lease (id int PRIMARY KEY, holder uuid)",
@@ -39,7 +40,8 @@ def pending(session: Any, keyspace: str) -> list[str]:
 
 def apply(session: Any, address: Address) -> list[str]:
     """Make the keyspace if needed, bring it up to date and return what was applied. Blocks. Raises `StoreError`."""
-    _execute(session, f"CREATE KEYSPACE IF NOT EXISTS {address.keyspace} WITH replication = {replication(address)}")
+    if not _execute(session, _KEYSPACE, (address.keyspace,)):  # else nobody has to be allowed to make keyspaces
+        _execute(session, f"CREATE KEYSPACE IF NOT EXISTS {address.keyspace} WITH replication = {replication(address)}")
     session.set_keyspace(address.keyspace)
     for table in _TABLES:
         _execute(session, table)

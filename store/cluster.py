@@ -1,6 +1,7 @@
 """Where Cassandra is, and a connection to it with the options that this project needs."""
 
 import socket
+import ssl
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +11,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, N
 from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
 from cassandra.query import tuple_factory
 
-from schemas.errors import StoreError
+from schemas.errors import SettingsError, StoreError
 
 CONNECT_TIMEOUT: Final = 5.0  # s
 HEARTBEAT: Final = 5.0  # s of silence after which a connection is tried, and s until it counts as lost
@@ -22,6 +23,7 @@ SCHEMA_TIMEOUT: Final = 30.0  # s for a change of the schema
 class Address(msgspec.Struct, frozen=True, kw_only=True):
     """What a store's URL says.
 
+    `tls` with `ca`, a file of authorities, empty: the system's.
     `dc` is the data centre that this process talks to, empty: that of the first host. `replication` counts copies of
     each row (in `dc`, if it is given) and matters only when the keyspace is made. `consistency` is a name of CQL's.
     """
@@ -30,9 +32,14 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     keyspace: str
     user: str = ""
     password: str = ""
+    tls: bool = False
+    ca: str = ""
     dc: str = ""
     replication: int = 1
     consistency: str = "LOCAL_QUORUM"
+
+    def __repr__(self) -> str:
+        return f"Address({self.names()})"  # not the password
 
     def names(self) -> str:
         """Return the hosts for a message."""
@@ -46,6 +53,7 @@ def connect(address: Address) -> Any:
         port=address.hosts[0][1],
         protocol_version=5,
         auth_provider=PlainTextAuthProvider(address.user, address.password) if address.user else None,
+        ssl_context=_context(address),
         execution_profiles=_profiles(address),
         reconnection_policy=ExponentialReconnectionPolicy(*RECONNECT),
         # the driver leaves Nagle's algorithm on, which turns a 2 ms batch into a 44 ms one
@@ -63,6 +71,15 @@ def connect(address: Address) -> Any:
         raise StoreError(f"Cassandra cannot be reached at {address.names()}: {_cause(exc)}") from exc
     session.use_client_timestamp = False  # every write that needs a timestamp names its own
     return session
+
+
+def _context(address: Address) -> ssl.SSLContext | None:
+    if not address.tls:
+        return None
+    try:
+        return ssl.create_default_context(cafile=address.ca or None)  # it checks names, too
+    except (ssl.SSLError, OSError):
+        raise SettingsError(f"TOCSIN_STORE_CA: {address.ca} is not a certificate in PEM") from None
 
 
 def _profiles(address: Address) -> dict[str, Any]:

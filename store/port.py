@@ -24,6 +24,12 @@ class Store(Protocol):
     async def epoch(self) -> str:
         """Return the identity of this store, made once with it: cursors of another one mean nothing here."""
 
+    async def new_epoch(self) -> str:
+        """Give the store another identity and forget all cursors; for who makes logs anew, while nobody else writes.
+
+        Returns the identity. Devices that bring cursors of before are told `reset`.
+        """
+
     async def claim(self, stream: str, partition: int, owner: str) -> int:
         """Make `owner` the writer of a partition and return its epoch, higher than every one before (µs)."""
 

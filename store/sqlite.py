@@ -32,11 +32,12 @@ RETURNING epoch"""
 
 # The later of two writes under one epoch is the same row again.
 _PUT_ROW: Final = """
-INSERT INTO log_rows (log, seq, epoch, src, n, key, digest, ts, expires, device, frame)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO log_rows (log, seq, epoch, src, n, key, digest, ts, expires, device, frame, skip, tat)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (log, seq) DO UPDATE SET
     epoch = excluded.epoch, src = excluded.src, n = excluded.n, key = excluded.key, digest = excluded.digest,
-    ts = excluded.ts, expires = excluded.expires, device = excluded.device, frame = excluded.frame
+    ts = excluded.ts, expires = excluded.expires, device = excluded.device, frame = excluded.frame,
+    skip = excluded.skip, tat = excluded.tat
 WHERE excluded.epoch >= log_rows.epoch"""
 
 # A higher epoch sets the head, even back; under one epoch it only grows.
@@ -48,9 +49,9 @@ WHERE (excluded.epoch, excluded.seq) > (heads.epoch, heads.seq)"""
 
 _HEAD: Final = "SELECT seq, src, n FROM heads WHERE log = ?"
 _MARKS: Final = """
-SELECT seq, src, n, key, digest FROM log_rows WHERE log = ? AND seq > ? AND seq <= ? ORDER BY seq DESC"""
+SELECT seq, src, n, key, digest, skip, tat FROM log_rows WHERE log = ? AND seq > ? AND seq <= ? ORDER BY seq DESC"""
 _ROWS: Final = """
-SELECT seq, src, n, key, digest, ts, expires, device, frame FROM log_rows
+SELECT seq, src, n, key, digest, ts, expires, device, frame, skip, tat FROM log_rows
 WHERE log = ?1 AND seq >= ?2 AND seq <= min(?3, (SELECT seq FROM heads WHERE log = ?1)) ORDER BY seq"""
 
 _PUT_CURSOR: Final = """
@@ -91,6 +92,11 @@ class SqliteStore:
 
     async def epoch(self) -> str:
         """Return the identity of this store: 32 hexadecimal digits."""
+        return self._epoch
+
+    async def new_epoch(self) -> str:
+        """Give the store another identity and forget all cursors, both or neither; return the identity."""
+        self._epoch = await self._writer.run(_renew)
         return self._epoch
 
     async def claim(self, stream: str, partition: int, owner: str) -> int:
@@ -144,6 +150,12 @@ class SqliteStore:
             raise StoreError(f"{self._path}: {exc}") from exc
 
 
+def _renew(connection: sqlite3.Connection) -> str:
+    connection.execute("DELETE FROM cursors")
+    connection.execute("UPDATE identity SET epoch = lower(hex(randomblob(16))) WHERE id = 1")
+    return str(connection.execute(IDENTITY).fetchone()[0])
+
+
 def _put_all(connection: sqlite3.Connection, sql: str, values: Iterable[tuple[Any, ...]]) -> None:
     connection.executemany(sql, values)
 
@@ -154,7 +166,7 @@ def _append(connection: sqlite3.Connection, batches: Sequence[Append]) -> None:
         (
             (
                 batch.log, row.seq, batch.epoch, row.src, row.n, row.key, row.digest,
-                row.ts, row.expires, row.device, row.frame,
+                row.ts, row.expires, row.device, row.frame, row.skip, row.tat,
             )
             for batch in batches
             for row in batch.rows

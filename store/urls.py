@@ -1,7 +1,8 @@
 """Which store a URL names: `sqlite:///path` or `cassandra://[user:password@]host[:port][,host[:port]…]/keyspace`.
 
 A Cassandra URL may end with `?replication=3&dc=dc1&consistency=LOCAL_QUORUM`: copies and data centre of a keyspace that
-is yet to be made, and how many copies a read or a write waits for.
+is yet to be made, and how many copies a read or a write waits for; and with `tls=true` or `ca=file`: TLS, with the
+certificates of nodes checked by the system's authorities or by those in the file.
 """
 
 import re
@@ -21,7 +22,7 @@ SQLITE: Final = "sqlite://"
 CASSANDRA: Final = "cassandra://"
 CQL_PORT: Final = 9042
 CONSISTENCIES: Final = ("ONE", "TWO", "QUORUM", "ALL", "LOCAL_QUORUM", "LOCAL_ONE")
-OPTIONS: Final = ("replication", "dc", "consistency")
+OPTIONS: Final = ("replication", "dc", "consistency", "tls", "ca")
 
 _KEYSPACE: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _HOST: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:(?P<port>\d{1,5}))?")
@@ -71,11 +72,15 @@ def _address(url: str) -> Address:
         raise _error("has a bad replication; it is a number from 1")
     if options.get("consistency", "QUORUM") not in CONSISTENCIES:
         raise _error(f"has an unknown consistency; it is one of {', '.join(CONSISTENCIES)}")
+    if options.get("tls", "true") not in ("true", "false"):
+        raise _error("has a bad tls; it is true or false")
     return Address(
         hosts=tuple(_host(host) for host in hosts.split(",")),
         keyspace=keyspace,
         user=unquote(user),
         password=unquote(password),
+        tls=options.get("tls", "true" if "ca" in options else "false") == "true",
+        ca=options.get("ca", ""),
         dc=options.get("dc", ""),
         replication=int(replication),
         consistency=options.get("consistency", "LOCAL_QUORUM"),
@@ -96,7 +101,7 @@ def _options(parts: SplitResult) -> dict[str, str]:
 def _host(text: str) -> tuple[str, int]:
     found = _HOST.fullmatch(text)
     if not found or not 0 < int(found["port"] or CQL_PORT) <= 65535:
-        raise _error(f"has a bad host {text!r}; write host:port")
+        raise _error("has a bad host; write host:port")  # what it took for a host may be a piece of a password
     return found["host"].strip("[]"), int(found["port"] or CQL_PORT)
 
 

@@ -10,6 +10,8 @@ import msgspec
 from schemas.bus import GAP, Run
 from schemas.records import Connected
 from schemas.rows import Cursor, Head, Row
+from streams.collapse import MERGED
+from streams.collapse import merged as merged_seqs
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -95,11 +97,27 @@ def unread(head: Head, read: int, n_at_read: int | None) -> int:
 
 def run_of(row: Row, log: str, device: str, now_ms: int) -> Run:
     """Return an entry as a device sees it: the frame, or why there is nothing for it."""
+    reason = row.skip
     if row.device and row.device != device:
-        return Run(log=log, first=row.seq, last=row.seq, ts=0, frame=None, reason="other_device")
-    if row.expires and row.expires <= now_ms:
-        return Run(log=log, first=row.seq, last=row.seq, ts=0, frame=None, reason="expired")
+        reason = "other_device"
+    elif row.expires and row.expires <= now_ms:
+        reason = reason or "expired"
+    if reason:
+        return skipped(row, log, reason)
     return Run(log=log, first=row.seq, last=row.seq, ts=row.ts, frame=row.frame)
+
+
+def skipped(row: Row, log: str, reason: str) -> Run:
+    """Return a run that says why there is nothing to show."""
+    return Run(log=log, first=row.seq, last=row.seq, reason=reason)
+
+
+def runs_of(rows: Sequence[Row], log: str, device: str, now_ms: int) -> list[Run]:
+    """Return entries that are sent together as a device sees them."""
+    replaced = merged_seqs(rows, log, device, now_ms)
+    if not replaced:
+        return [run_of(row, log, device, now_ms) for row in rows]
+    return [skipped(row, log, MERGED) if row.seq in replaced else run_of(row, log, device, now_ms) for row in rows]
 
 
 def window(rows: Sequence[Row], *, log: str, device: str, head: int, now_ms: int, limit_bytes: int) -> list[Run]:
@@ -110,8 +128,7 @@ def window(rows: Sequence[Row], *, log: str, device: str, head: int, now_ms: int
     runs: list[Run] = []
     size = 0
     last = rows[0].seq - 1 if rows else head
-    for row in rows:
-        run = run_of(row, log, device, now_ms)
+    for run in runs_of(rows, log, device, now_ms):
         size += len(run.frame or b"")
         if size > limit_bytes and runs:
             break
@@ -119,7 +136,7 @@ def window(rows: Sequence[Row], *, log: str, device: str, head: int, now_ms: int
             runs[-1] = msgspec.structs.replace(runs[-1], last=run.last)
         else:
             runs.append(run)
-        last = row.seq
+        last = run.last
     if last < head:
         runs.append(Run(log=log, first=last + 1, last=head, reason=GAP))
     return runs

@@ -15,8 +15,10 @@ from schemas.frames import notification_frame
 from schemas.ids import position_id, source
 from schemas.records import Notification, decode_notification, encode
 from schemas.rows import RECENT, Head, Mark, Row
+from streams.limits import RATE_LIMITED, Limit
 
 YEAR_10000: Final = 253_402_300_800_000  # ms since 1970; later times cannot be written as RFC 3339
+LONG_AGO: Final = 1  # ms since 1970; what nobody is shown has expired, for workers of before there were limits
 POSITION_HEADER: Final = "tocsin-id"  # on a record that was sent on to its home partition: the id it had where it lay
 
 
@@ -32,6 +34,7 @@ class LogState(msgspec.Struct, frozen=True, array_like=True):
     src: int
     n: int
     prints: bytes
+    tat: int = 0  # the log's rate clock, µs since 1970
 
 
 class Incoming(msgspec.Struct, frozen=True):
@@ -51,10 +54,16 @@ class Appended(msgspec.Struct, frozen=True):
     row: Row
 
 
-class Known(msgspec.Struct, frozen=True):
-    """The record was judged before, at or before the log's head; `seq` is its entry's, if that is among the marks."""
+class Limited(msgspec.Struct, frozen=True):
+    """The record is over its log's limit: a row that says so keeps its place, and no device is sent it."""
 
-    seq: int | None
+    row: Row
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The record was judged before, at or before the log's head; `mark` is its row's, if that is among the marks."""
+
+    mark: Mark | None
 
 
 class Repeat(msgspec.Struct, frozen=True):
@@ -73,7 +82,13 @@ class Expired(msgspec.Struct, frozen=True):
     """The record was past its `expires_at` when Kafka took it."""
 
 
-Verdict = Appended | Known | Repeat | Conflict | Expired
+class Failed(msgspec.Struct, frozen=True):
+    """The rule itself raised an exception: a fault of ours, and the record is innocent until looked at."""
+
+    error: str
+
+
+Verdict = Appended | Limited | Known | Repeat | Conflict | Expired | Failed
 
 
 def incoming(
@@ -109,7 +124,8 @@ def fingerprint(key: str) -> int:
 def anchored(epoch: int, head: Head) -> LogState:
     """Return the state of a log as its rows say."""
     prints = b"".join(fingerprint(mark.key).to_bytes(2, "little") for mark in reversed(head.recent))
-    return LogState(epoch=epoch, seq=head.seq, src=head.src, n=head.n, prints=prints)
+    tat = head.recent[0].tat if head.recent else 0
+    return LogState(epoch=epoch, seq=head.seq, src=head.src, n=head.n, prints=prints, tat=tat)
 
 
 def needs_rows(state: LogState, records: Iterable[Incoming]) -> bool:
@@ -121,19 +137,28 @@ def needs_rows(state: LogState, records: Iterable[Incoming]) -> bool:
 class _Fold:
     """The fold of one log while a batch is judged."""
 
-    def __init__(self, state: LogState, marks: Sequence[Mark]) -> None:
-        self.seq, self.src, self.n = state.seq, state.src, state.n
+    def __init__(self, state: LogState, marks: Sequence[Mark], limit: Limit | None) -> None:
+        self.seq, self.src, self.n, self.tat = state.seq, state.src, state.n, state.tat
+        self.limit = limit
         self.prints = bytearray(state.prints)
         self.by_src = {mark.src: mark for mark in marks}
         self.by_key = {mark.key: mark for mark in reversed(marks) if mark.key}
 
     def judge(self, record: Incoming, log: str) -> Verdict:
-        if record.src <= self.src:
-            mark = self.by_src.get(record.src)
-            if mark is not None:
-                return Known(mark.seq)
-            return self._refusal(record) or Known(None)
-        return self._refusal(record) or self._append(record, log)
+        try:
+            return self._judge(record, log)
+        except Exception as exc:  # noqa: BLE001  # one record must not stop its partition
+            return Failed(f"{type(exc).__name__}: {exc}")
+
+    def _judge(self, record: Incoming, log: str) -> Verdict:
+        if record.src > self.src:
+            return self._refusal(record) or self._append(record, log)
+        if mark := self.by_src.get(record.src):
+            return Known(mark)
+        if refusal := self._refusal(record):
+            return refusal
+        self._row(record, log)  # it has no row: if that is because no row could be made of it, say so again
+        return Known(None)
 
     def _refusal(self, record: Incoming) -> Verdict | None:
         expires = record.notification.expires_at
@@ -144,25 +169,32 @@ class _Fold:
             return None
         return Repeat(earlier.seq) if earlier.digest == record.digest else Conflict(earlier.seq)
 
-    def _append(self, record: Incoming, log: str) -> Appended:
+    def _append(self, record: Incoming, log: str) -> Appended | Limited:
+        row = self._row(record, log)
+        self.seq, self.src, self.n, self.tat = row.seq, record.src, row.n, row.tat
+        self.prints += fingerprint(record.key).to_bytes(2, "little")
+        if record.key:
+            self.by_key[record.key] = row.mark()
+        return Limited(row) if row.skip else Appended(row)
+
+    def _row(self, record: Incoming, log: str) -> Row:
         note = record.notification
-        seq, n = self.seq + 1, self.n + (note.device is None)
-        row = Row(
+        tat = self.limit.admit(self.tat, record.ts) if self.limit else self.tat
+        shown = tat is not None
+        seq, n = self.seq + 1, self.n + (shown and note.device is None)
+        return Row(
             seq=seq,
             src=record.src,
             n=n,
             key=record.key,
             digest=record.digest,
             ts=record.ts,
-            expires=_ms(note.expires_at.timestamp()) if note.expires_at else 0,
+            expires=(_ms(note.expires_at.timestamp()) if note.expires_at else 0) if shown else LONG_AGO,
             device=note.device or "",
-            frame=notification_frame(note, log=log, seq=seq, n=n, id_=record.id, ts_ms=record.ts),
+            frame=notification_frame(note, log=log, seq=seq, n=n, id_=record.id, ts_ms=record.ts) if shown else b"",
+            skip="" if shown else RATE_LIMITED,
+            tat=self.tat if tat is None else tat,
         )
-        self.seq, self.src, self.n = seq, record.src, n
-        self.prints += fingerprint(record.key).to_bytes(2, "little")
-        if record.key:
-            self.by_key[record.key] = Mark(seq=seq, src=record.src, n=n, key=record.key, digest=record.digest)
-        return Appended(row)
 
 
 def _ms(seconds: float) -> int:
@@ -170,14 +202,15 @@ def _ms(seconds: float) -> int:
 
 
 def fold(
-    state: LogState, marks: Sequence[Mark], records: Iterable[Incoming], log: str
+    state: LogState, marks: Sequence[Mark], records: Iterable[Incoming], log: str, limit: Limit | None = None
 ) -> tuple[LogState, list[Verdict]]:
     """Judge the records of one log in their order.
 
-    `log` is the name that clients see. `marks` are the log's last rows, newest first; they may be left out where
-    `needs_rows` says no. Returns the new state and one verdict a record.
+    `log` is the name that clients see, `limit` what it takes in a time. `marks` are the log's last rows, newest first;
+    they may be left out where `needs_rows` says no. Returns the new state and one verdict a record.
     """
-    work = _Fold(state, marks)
+    work = _Fold(state, marks, limit)
     verdicts = [work.judge(record, log) for record in records]
     prints = bytes(work.prints[-2 * RECENT :])
-    return LogState(epoch=state.epoch, seq=work.seq, src=work.src, n=work.n, prints=prints), verdicts
+    after = LogState(epoch=state.epoch, seq=work.seq, src=work.src, n=work.n, prints=prints, tat=work.tat)
+    return after, verdicts

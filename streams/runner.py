@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
-from schemas.errors import StoreError
+from schemas.errors import StoreError, TocsinError
 from streams.consumer import Consumer
+from streams.limits import Limit
 from streams.turnstile import Turnstile
+from telemetry.watchdog import Watch
 from telemetry.worker import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ RETRY_FIRST: Final = 0.1  # s
 RETRY_MAX: Final = 2.0  # s
 LARGEST_BATCH: Final = 1_000  # records
 SMALLEST_BATCH: Final = 32  # records
+MOST_HELD: Final = 5_000  # records whose ack waits for work beside the turnstile; above it no batch is taken
 BATCH_BYTES: Final = 4 * 1024 * 1024  # bytes of values after which a batch is full
 
 
@@ -63,7 +66,8 @@ class Runner:
     """Runs one agent of a worker.
 
     `rests` are priorities: while an agent of one of them has had a turn lately, this one pauses after each batch for as
-    long as the batch took.
+    long as the batch took. `limit` is how many records it takes in a time; the others wait in Kafka.
+    `watch` is told what is at work; a retry is a sign of life, since a server that is away is nothing to end for.
     """
 
     def __init__(
@@ -77,6 +81,8 @@ class Runner:
         seconds: float,
         metrics: WorkerMetrics,
         rests: tuple[int, ...] = (),
+        limit: Limit | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._app = app
         self._turnstile = turnstile
@@ -86,23 +92,41 @@ class Runner:
         self._slice = Slice(seconds)
         self._metrics = metrics
         self._rests = rests
+        self._limit = limit
+        self._tat = 0  # the clock of the limit, µs of the steady clock
         self._waiting: set[asyncio.Task[None]] = set()
+        self._watch = watch or Watch()
+        self._at_work = 0
+        self._held = 0  # records whose ack waits for work beside the turnstile
 
     async def __call__(self, stream: Any) -> None:
         """Consume a Faust stream until it is stopped; this is the body of the Faust agent."""
         queue = stream.channel.queue
+        self._metrics.buffered.labels(self._name).set_function(lambda: queue.qsize())  # noqa: PLW0108 - looked up late
+        self._metrics.beside.labels(self._name).set_function(lambda: len(self._waiting))
         while True:
             try:
                 first = await queue.get()
             except StopAsyncIteration:  # how Faust stops a stream
                 return
+            while self._held >= MOST_HELD:  # what is not taken waits in Kafka
+                await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
             async with self._turnstile.turn(self._priority):
                 messages = self._take(first, queue)
                 begun = time.perf_counter()
                 if messages:
                     await self._run(messages)
+                elapsed = time.perf_counter() - begun
             if self._rests and self._turnstile.busy_lately(self._rests):
-                await asyncio.sleep(time.perf_counter() - begun)  # leave the servers and cores to what is urgent
+                await asyncio.sleep(elapsed)  # leave the servers and cores to what is urgent
+            await self._hold_back(len(messages))
+
+    async def _hold_back(self, records: int) -> None:
+        """Pause until the limit has room again after these records."""
+        if self._limit:
+            now = time.monotonic_ns() // 1000
+            self._tat = max(self._tat, now) + records * (self._limit.window // self._limit.count)
+            await asyncio.sleep(max(0, self._tat - now - self._limit.window) / 1e6)
 
     @property
     def _consumer(self) -> Consumer:
@@ -141,6 +165,18 @@ class Runner:
 
     async def _done(self, work: Work, batch: Batch) -> bool:
         """Do the work, again and again while a server is away; False: the partitions are being taken away."""
+        self._at_work += 1
+        self._watch.alive(self._name)
+        try:
+            return await self._tried(work, batch)
+        finally:
+            self._at_work -= 1
+            if self._at_work:  # beside the turnstile, where one work waits for another
+                self._watch.alive(self._name)
+            else:
+                self._watch.done(self._name)
+
+    async def _tried(self, work: Work, batch: Batch) -> bool:
         pause = RETRY_FIRST
         while True:
             try:
@@ -148,10 +184,15 @@ class Runner:
             except OUTSIDE as exc:
                 log.warning("%s: %s: %s; trying again", self._name, type(exc).__name__, exc)
                 self._metrics.retries.add(self._name)
+                self._watch.alive(self._name)
                 if not self._app.flow_control.is_active() or batch.epoch != self._consumer.assignment_epoch:
                     return False
                 await asyncio.sleep(pause)  # back-off: a server is away
                 pause = min(RETRY_MAX, pause * 2)
+            except TocsinError as exc:  # it says what to do
+                log.critical("%s", exc)
+                await self._app.crash(exc)
+                raise
             except Exception as exc:
                 log.exception("%s: a batch failed", self._name)
                 await self._app.crash(exc)
@@ -166,6 +207,15 @@ class Runner:
             else:
                 self._consumer.abandon(messages)
 
+        def done(task: asyncio.Task[None]) -> None:
+            self._waiting.discard(task)
+            self._hold(-len(messages))
+
         task = asyncio.create_task(wait())
         self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+        self._hold(len(messages))
+        task.add_done_callback(done)
+
+    def _hold(self, records: int) -> None:
+        self._held += records
+        self._metrics.held.set(self._held)

@@ -27,9 +27,14 @@ class GatewayMetrics:
         self.gaps = gauge("tocsin_stream_gaps_total", "Times that messages of a worker were missing")
         self.unknown = counter("tocsin_unknown_sessions_total", "Deliveries for sessions that are not here")
         self.resyncs = counter("tocsin_session_resyncs_total", "Sessions synced because something may have been lost")
+        self.resyncs_waiting = gauge("tocsin_resyncs_waiting", "Sessions that wait to be synced")
         self.outbox_waiting = gauge("tocsin_outbox_waiting", "Items that wait to be written to Kafka")
         self.outbox_failures = counter("tocsin_outbox_failures_total", "Writes to Kafka that failed and are repeated")
         self.dropped_acks = gauge("tocsin_dropped_acks_total", "Acks dropped because Kafka was away for too long")
+        self.outbox_writing = gauge("tocsin_outbox_writing", "Batches that Kafka has not acknowledged yet")
+        self.socket_bytes = gauge("tocsin_socket_bytes_waiting", "Bytes that the network has not taken")
+        self.held_runs = gauge("tocsin_held_runs", "Runs that wait for what comes before them")
+        self.revocations = gauge("tocsin_revocations", "Revocations in force")
         self.deliveries = Tally(registry, "tocsin_deliveries", "Entries written to sockets", "log", INBOX_LOGS)
         self.latency = Latencies(
             registry, "tocsin_delivery_latency_seconds", "From the append in Kafka to the write to the socket"

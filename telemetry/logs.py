@@ -29,6 +29,16 @@ class _Seldom(logging.Filter):
         return True
 
 
+class _Brief(logging.Filter):
+    """Takes the traceback from what Cassandra's driver says of a node that is away, and leaves the reason."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("cassandra") and record.exc_info:
+            record.msg, record.args = f"{record.getMessage().rstrip(': ')}: {record.exc_info[1]}", None
+            record.exc_info = record.exc_text = None
+        return True
+
+
 class _OneLine(logging.Formatter):
     """Times in UTC; a traceback follows only where an exception is logged."""
 
@@ -47,6 +57,7 @@ def setup_logging(level: str, process: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_Seldom())
+    handler.addFilter(_Brief())
     handler.setFormatter(_OneLine(f"%(asctime)s %(levelname)s {process} %(name)s: %(message)s"))
     root = logging.getLogger()
     for old in root.handlers[:]:

@@ -27,12 +27,31 @@ class WorkerMetrics:
         self.entries = Tally(registry, "tocsin_entries_appended", "Entries appended to logs", "lane", ())
         self.repeats = Tally(registry, "tocsin_repeats", "Records whose entry was there already", "lane", ())
         self.expired = Tally(registry, "tocsin_expired", "Records that came after their time", "lane", ())
+        self.limited = Tally(registry, "tocsin_rate_limited", "Records over the limit of their log", "lane", ())
+        self.merged = Counter(
+            "tocsin_merged", "Entries not sent, since a later one under the same key replaces them", registry=registry
+        )
         self.dead_letters = Tally(registry, "tocsin_dead_letters", "Records not processed", "reason", tuple(REASONS))
         self.moved = Tally(registry, "tocsin_records_moved", "Records sent on to their home partition", "topic", ())
         self.retries = Tally(registry, "tocsin_batch_retries", "Batches tried again: a server is away", "agent", ())
         self.publish_failures = Counter(
             "tocsin_publish_failures", "Messages that Redis did not take", registry=registry
         )
+        self.held = Gauge(
+            "tocsin_records_held", "Records whose ack waits for an answer or a cursor to be written", registry=registry
+        )
+        self.torn = Gauge(
+            "tocsin_torn_partitions", "Sources assigned without their changelogs, not read", registry=registry
+        )
+        self.buffered = Gauge(
+            "tocsin_buffered_records", "Records fetched and not taken yet", ["agent"], registry=registry
+        )
+        self.beside = Gauge(
+            "tocsin_works_beside", "Works beside the turnstile, not acked yet", ["agent"], registry=registry
+        )
+        self.emitting = Gauge("tocsin_records_emitting", "Records that Kafka has not acknowledged", registry=registry)
+        self.cursors = Gauge("tocsin_cursors_waiting", "Watermarks that wait for the store", registry=registry)
+        self.suspects = Gauge("tocsin_suspect_gateways", "Gateways that a publish did not reach", registry=registry)
         self.partitions = Gauge("tocsin_partitions_owned", "Partitions owned", registry=registry)
 
     def batch(self, agent: str, records: int, seconds: float) -> None:

@@ -6,7 +6,7 @@ import os
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store.port import Append, Cursor, Head, Mark, Range, Row, Store
+from store.port import Append, Cursor, Head, Range, Row, Store
 from tests.contract.samples import row
 
 _examples = itertools.count(1)
@@ -37,7 +37,7 @@ class Model:
         rows = self.visible()
         if not rows:
             return Head()
-        marks = tuple(Mark(entry.seq, entry.src, entry.n, entry.key, entry.digest) for entry in reversed(rows))
+        marks = tuple(entry.mark() for entry in reversed(rows))
         return Head(rows[-1].seq, rows[-1].src, rows[-1].n, marks)
 
 

@@ -5,13 +5,9 @@ import asyncio
 import pytest
 
 from schemas.errors import StoreBehind, StoreError
-from store.port import RECENT, Append, Cursor, Head, Mark, Range, Row, Store
+from store.port import RECENT, Append, Cursor, Head, Range, Row, Store
 from store.urls import migrations, open_store
 from tests.contract.samples import entries, opened, row
-
-
-def mark(row: Row) -> Mark:
-    return Mark(row.seq, row.src, row.n, row.key, row.digest)
 
 
 async def read(store: Store, log: str, first: int, last: int) -> list[Row]:
@@ -35,7 +31,7 @@ async def test_every_column_comes_back_as_it_was(store: Store, name: str) -> Non
     odd = Row(1, (1 << 62) + 5, 0, "schlüssel", b"\0\xff" * 4, 1, 9_999_999_999_999, "gerät", b'{"x":"\xc3\xa4"}')
     await store.append([Append(name, 7, [odd])])
     assert await read(store, name, 1, 1) == [odd]
-    assert await head(store, name) == Head(1, odd.src, 0, (mark(odd),))
+    assert await head(store, name) == Head(1, odd.src, 0, (odd.mark(),))
 
 
 async def test_an_unknown_log_has_an_empty_head_and_no_rows(store: Store, name: str) -> None:
@@ -81,7 +77,7 @@ async def test_two_appends_for_one_log_in_one_call(store: Store, name: str) -> N
 
 async def test_the_head_brings_the_marks_of_the_last_rows(store: Store, name: str) -> None:
     await store.append(entries(name, 1, 1, RECENT + 44))
-    last = [mark(row(seq)) for seq in range(RECENT + 44, 44, -1)]
+    last = [row(seq).mark() for seq in range(RECENT + 44, 44, -1)]
     assert await head(store, name) == Head(RECENT + 44, 1_000 + RECENT + 44, RECENT + 43, tuple(last))
     assert (await store.heads([name], recent=3))[name].recent == tuple(last[:3])
     assert (await store.heads([name], recent=0))[name].recent == ()
@@ -162,7 +158,7 @@ async def test_rows_of_a_former_owner_above_the_head_are_invisible_and_give_way(
     await store.append(entries(name, 2, 6, 6, by="new"))
     await store.append(entries(name, 1, 6, 9, by="former"))
     found = await head(store, name)
-    assert (found.seq, found.recent[0]) == (6, mark(row(6)))
+    assert (found.seq, found.recent[0]) == (6, row(6).mark())
     assert [entry.seq for entry in await read(store, name, 1, 99)] == [1, 2, 3, 4, 5, 6]
     await store.append(entries(name, 2, 7, 7, by="new"))
     assert await read(store, name, 6, 99) == [row(6, by="new"), row(7, by="new")]
@@ -255,6 +251,23 @@ async def test_a_store_has_one_identity_for_its_life(store: Store, url: str, new
         assert await again.epoch() == epoch
     async with opened(new_url) as other:
         assert await other.epoch() != epoch
+
+
+async def test_a_new_epoch_is_another_identity_and_voids_all_cursors(new_url: str) -> None:
+    async with opened(new_url) as store:
+        before = await store.epoch()
+        await store.append(entries("l/u", 1, 1, 3))
+        await store.put_cursors([Cursor("u", "l", "d", 3, 2)])
+        epoch = await store.new_epoch()
+        assert epoch != before
+        assert len(epoch) == 32
+        assert await store.epoch() == epoch
+        assert await store.get_cursors(["u"]) == {"u": []}
+        assert (await head(store, "l/u")).seq == 3
+        await store.put_cursors([Cursor("u", "l", "d", 1, 1)])
+    async with opened(new_url) as again:
+        assert await again.epoch() == epoch
+        assert await again.get_cursors(["u"]) == {"u": [Cursor("u", "l", "d", 1, 1)]}
 
 
 async def test_a_store_that_was_not_migrated_does_not_open(new_url: str) -> None:

@@ -10,7 +10,7 @@ from telemetry.worker import WorkerMetrics
 
 
 def message(**fields: object) -> SimpleNamespace:
-    place = {"topic": "p.notifications.normal", "partition": 3, "offset": 17}
+    place = {"topic": "p.notifications.normal", "partition": 3, "offset": 17, "timestamp": 1.5}
     return SimpleNamespace(**{"key": b"k", "value": b"\xff", "headers": None, **place, **fields})
 
 
@@ -32,6 +32,7 @@ def test_key_value_and_headers_are_kept_and_the_source_is_named(letters: DeadLet
         ("tocsin-topic", b"p.notifications.normal"),
         ("tocsin-partition", b"3"),
         ("tocsin-offset", b"17"),
+        ("tocsin-time", b"1500"),
         ("tocsin-reason", b"not_json"),
         ("tocsin-error", b"no JSON"),
     )

@@ -5,13 +5,17 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from faust.types import TP
 from prometheus_client import CollectorRegistry
 
 from agents.deadletters import DeadLetters
 from agents.inbox import InboxAgent, Lane
+from agents.parts import Parts
+from agents.sources import Sources
+from agents.statuses import Statuses
 from schemas.bus import GAP, Part
 from schemas.errors import StoreError
-from schemas.rows import Append, Cursor, Head, Mark, Row
+from schemas.rows import Append, Cursor, Head, Row
 from streams.connections import Place
 from telemetry.worker import WorkerMetrics
 
@@ -24,7 +28,7 @@ class ForgetfulStore:
         self.failures = 1
 
     async def heads(self, logs: Sequence[str]) -> dict[str, Head]:
-        marks = tuple(Mark(r.seq, r.src, r.n, r.key, r.digest) for r in reversed(self.rows))
+        marks = tuple(r.mark() for r in reversed(self.rows))
         head = Head(self.rows[-1].seq, self.rows[-1].src, self.rows[-1].n, marks) if self.rows else Head()
         return dict.fromkeys(logs, head)
 
@@ -76,18 +80,26 @@ class Connected:
         return {"s1": Place("g1", "phone")}
 
 
+async def ends(*partitions: TP) -> dict[TP, int]:
+    return dict.fromkeys(partitions, 1)
+
+
 async def test_the_retry_tells_the_sessions_that_the_entry_is_there() -> None:
     store, around, metrics = ForgetfulStore(), Surroundings(), WorkerMetrics(CollectorRegistry())
     agent = InboxAgent(
-        Lane(name="normal", topic="t", number=2, incarnation=1, partitions=1, statuses="s"),
-        store=cast("Any", store),
-        producer=cast("Any", around),
-        publisher=cast("Any", around),
-        ownership=cast("Any", around),
-        dead_letters=DeadLetters("d", metrics),
-        logs=cast("Any", Unknown()),
-        connections=cast("Any", Connected()),
-        metrics=metrics,
+        Lane(name="normal", topic="t", number=2, incarnation=1, partitions=1),
+        Parts(
+            store=cast("Any", store),
+            producer=cast("Any", around),
+            publisher=cast("Any", around),
+            ownership=cast("Any", around),
+            dead_letters=DeadLetters("d", metrics),
+            statuses=Statuses("s", metrics),
+            sources=Sources(ends),
+            logs=cast("Any", Unknown()),
+            connections=cast("Any", Connected()),
+            metrics=metrics,
+        ),
     )
     message = SimpleNamespace(
         key=b"u1", value=b'{"user":"u1","title":"t"}', headers=(), partition=0, offset=0, timestamp=1.0

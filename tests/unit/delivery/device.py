@@ -67,6 +67,7 @@ class Device:
             self.gap[log] = frame["to"]
         elif kind == "synced":
             assert frame["head"] in (self.place[log], self._restarts.pop(log, 0) - 1)
+            self.place[log] = frame["head"]
         else:
             raise AssertionError(f"{self.user}/{self.name}: {frame}")
 

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaConnectionError
 from redis.exceptions import ConnectionError as NoRedis
 
 from schemas.errors import StoreError
-from schemas.rows import RECENT, Append, Cursor, Head, Mark, Range, Row
+from schemas.rows import RECENT, Append, Cursor, Head, Range, Row
 from streams.partitions import home_partition
 from streams.producer import Emit
 from streams.runner import OUTSIDE
@@ -103,6 +103,10 @@ class Kafka:
         partition = home_partition(emit.key or b"", PARTITIONS) if emit.partition is None else emit.partition
         tp = TP(emit.topic, partition)
         self.logs[tp].append(Message(tp, len(self.logs[tp]), emit, self._clock.now))
+
+    async def ends(self, *partitions: Any) -> dict[Any, int]:
+        """What the worker's consumer says of the ends of partitions."""
+        return {tp: len(self.logs[TP(*tp)]) for tp in partitions}
 
     async def emit(self, emits: Iterable[Emit]) -> None:
         """What the worker's producer does; a crash may come between any two partitions."""
@@ -218,7 +222,7 @@ class Store:
         rows = self.visible(log)
         if not rows:
             return Head()
-        marks = tuple(Mark(row.seq, row.src, row.n, row.key, row.digest) for row in rows[::-1][:recent])
+        marks = tuple(row.mark() for row in rows[::-1][:recent])
         return Head(rows[-1].seq, rows[-1].src, rows[-1].n, marks)
 
     async def epoch(self) -> str:

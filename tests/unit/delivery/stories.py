@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from gateway.bucket import Limits
 from tests.unit.delivery.servers import TP
 from tests.unit.delivery.world import World
 
@@ -11,7 +12,7 @@ NORMAL = TP("notifications.normal", 0)  # where the records of ann and bob lie
 
 def begun() -> World:
     """A world in which everybody is connected and has nothing to do."""
-    world = World()
+    world = World(pace=Limits(rate=2.0, burst=3.0))
     world.take_over()
     for device in world.devices:
         world.connect(device, world.gateways[0])
@@ -175,3 +176,19 @@ def gateway_was_taken_for_dead(world: World) -> None:
         world.flow()
         world.pass_time(1.0)
     world.produce("ann")
+
+
+def statuses_cannot_be_written_while_entries_are_merged(world: World) -> None:
+    """Kafka takes nothing while two entries of one key are published together; the batch is done again later."""
+    for _ in range(2):
+        world.produce("ann", "bulk", collapse_key="k")
+    world.kafka.away = True
+    world.flow()
+    world.kafka.away = False
+
+
+def more_than_a_session_is_sent_at_once(world: World) -> None:
+    """The session is held back, and nothing comes after that would remind it."""
+    for _ in range(7):
+        world.produce("ann", "bulk")
+    world.flow()

@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.bucket import Limits
 from schemas.logs import INBOX_LOGS
+from streams.limits import Limit
 from tests.unit.delivery.servers import PARTITIONS
 from tests.unit.delivery.worker import TOPICS, Worker
 from tests.unit.delivery.world import DEVICES, World
@@ -24,9 +26,15 @@ class Delivery(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
 
-    @initialize(count=st.integers(1, 2), backlog=st.sampled_from([10_000, 5]))
-    def begin(self, count: int, backlog: int) -> None:
-        self.world.backlog = backlog
+    @initialize(
+        count=st.integers(1, 2),
+        backlog=st.sampled_from([10_000, 5]),
+        limit=st.sampled_from([None, Limit(4, 8_000_000)]),
+        pace=st.sampled_from([None, Limits(rate=2.0, burst=3.0)]),
+    )
+    def begin(self, count: int, backlog: int, limit: Limit | None, pace: Limits | None) -> None:
+        self.world.close()
+        self.world = World(backlog, limit, pace)
         self.world.take_over(count=count)
         for number, device in enumerate(self.world.devices):
             self.world.connect(device, self.world.gateways[number % 2])
@@ -38,6 +46,11 @@ class Delivery(RuleBasedStateMachine):
     def produce(self, user: str, lane: str, count: int) -> None:
         for _ in range(count):
             self.world.produce(user, lane)
+
+    @rule(user=users, key=st.sampled_from(["k", "l"]), count=st.integers(1, 4))
+    def produce_what_replaces_what_came_before(self, user: str, key: str, count: int) -> None:
+        for _ in range(count):
+            self.world.produce(user, "bulk", collapse_key=key)
 
     @rule(user=users, id_=st.sampled_from(["a", "b"]), title=st.sampled_from(["same0000", "other000"]))
     def produce_with_an_id(self, user: str, id_: str, title: str) -> None:

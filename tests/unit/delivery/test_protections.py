@@ -32,8 +32,10 @@ from tests.unit.delivery.stories import (
     late_mark_of_a_zombie,
     message_in_the_middle_is_lost,
     misplaced_record_again,
+    more_than_a_session_is_sent_at_once,
     openings_lost_while_redis_was_away,
     same_record_again,
+    statuses_cannot_be_written_while_entries_are_merged,
 )
 from tests.unit.delivery.worker import Logs, Worker
 from tests.unit.delivery.world import World
@@ -156,6 +158,8 @@ def tell(story: Story, without: AbstractContextManager[None]) -> None:
         frozen_worker_answers_a_device_that_is_ahead_of_it,
         openings_lost_while_redis_was_away,
         gateway_was_taken_for_dead,
+        statuses_cannot_be_written_while_entries_are_merged,
+        more_than_a_session_is_sent_at_once,
     ],
 )
 def test_the_story_ends_well(story: Story) -> None:

@@ -1,6 +1,6 @@
 """A worker of the model: the real agents, publisher and progress, stepped from effect to effect."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
@@ -9,11 +9,15 @@ from agents.connections import ConnectionsAgent
 from agents.cursors import CursorWriter, _cursors
 from agents.deadletters import DeadLetters
 from agents.inbox import InboxAgent, Lane
+from agents.parts import Parts
 from agents.publisher import Publisher
+from agents.sources import Sources
+from agents.statuses import Statuses
 from schemas.errors import StoreError
 from schemas.logs import LANES
 from schemas.records import Ack
 from streams.inbox import LogState
+from streams.limits import Limit
 from streams.progress import Admission, Progress
 from streams.runner import OUTSIDE, Batch
 from tables.connections import ConnectionTable
@@ -104,7 +108,14 @@ class Worker:
     acks_first = False
 
     def __init__(
-        self, kafka: Kafka, store: Store, publisher: Publisher, partitions: Sequence[int], *, backlog: int = 10_000
+        self,
+        kafka: Kafka,
+        store: Store,
+        publisher: Publisher,
+        partitions: Sequence[int],
+        *,
+        backlog: int,
+        limits: Mapping[str, Limit],
     ) -> None:
         self.kafka = kafka
         self.publisher = publisher
@@ -113,22 +124,25 @@ class Worker:
         publisher.own(self.epochs)
         tables = {name: Rocks(name, kafka.changelogs, partitions) for name in ("logs", "connections")}
         logs, connections = self.logs(tables["logs"]), Connections(tables["connections"])
-        shared: dict[str, Any] = {
-            "store": store,
-            "producer": kafka,
-            "publisher": publisher,
-            "ownership": Owned(self.epochs),
-            "dead_letters": DeadLetters("dead-letters", METRICS),
-            "logs": logs,
-            "connections": connections,
-        }
+        parts = Parts(
+            store=cast("Any", store),
+            producer=cast("Any", kafka),
+            publisher=publisher,
+            ownership=cast("Any", Owned(self.epochs)),
+            dead_letters=DeadLetters("dead-letters", METRICS),
+            statuses=Statuses("statuses", METRICS),
+            sources=Sources(kafka.ends),
+            logs=logs,
+            connections=connections,
+            metrics=METRICS,
+        )
         cursors = Cursors(cast("Any", store))
         self.agents: dict[str, Any] = {
-            "connections": ConnectionsAgent(partitions=PARTITIONS, backlog=backlog, cursors=cursors, **shared)
+            "connections": ConnectionsAgent(parts, cursors, partitions=PARTITIONS, backlog=backlog)
         }
         for number, name in enumerate(LANES, 1):
-            lane = Lane(name, f"notifications.{name}", number, 1, PARTITIONS, "statuses")
-            self.agents[lane.topic] = self.inbox(lane, metrics=METRICS, **shared)
+            lane = Lane(name, f"notifications.{name}", number, 1, PARTITIONS, limits.get(name))
+            self.agents[lane.topic] = self.inbox(lane, parts)
         self.progress: dict[TP, Progress] = {}
         for topic in TOPICS:
             for partition in partitions:

@@ -3,19 +3,21 @@
 import json
 from collections import defaultdict
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from prometheus_client import CollectorRegistry
 
 from agents.publisher import Publisher
 from gateway.auth import Claims
+from gateway.bucket import Limits
 from gateway.config import GatewayConfig
 from gateway.hub import Hub
 from schemas import bus
 from schemas.logs import INBOX_LOGS, LANES
 from schemas.rows import RECENT
 from streams.inbox import POSITION_HEADER
+from streams.limits import Limit
 from streams.partitions import home_partition
 from streams.producer import Emit
 from telemetry.gateway import GatewayMetrics
@@ -33,7 +35,7 @@ class Gateway:
     """A gateway process: the real hub, and what is on its way to it."""
 
     def __init__(self, name: str, world: "World") -> None:
-        config = GatewayConfig(id=name, kafka="", redis="", secret="s" * 32)
+        config = GatewayConfig(id=name, kafka={}, redis="", secret="s" * 32, pace=world.pace)
         self.name = name
         self._world = world
         self.hub = Hub(config, PARTITIONS, METRICS, world.clock.time, lambda: None)
@@ -58,7 +60,9 @@ class Gateway:
         self._world.redis.leases.discard(self.name)
 
     def arrive(self, at: int = 0) -> None:
-        drive(self.hub.take(bus.decode(self.bus.pop(at))))
+        message = bus.decode(self.bus.pop(at))
+        assert not isinstance(message, bus.Inquiry)
+        drive(self.hub.take(message))
 
     def write(self, *, acks: bool = True, twice: bool = False) -> None:
         """Write what waits in the outbox, a second time where the first answer of Kafka was lost."""
@@ -77,14 +81,24 @@ class Gateway:
         hub._account(now)
 
 
+class Entry(NamedTuple):
+    """What a record makes of itself, by the protocol's words."""
+
+    id: str
+    title: str
+    device: str
+    key: str  # the collapse key
+    limited: bool
+
+
 class World:
     """Everything, and what a test may do to it."""
 
     worker: type[Worker] = Worker  # a test puts a broken one here
     beats = True
 
-    def __init__(self, backlog: int = 10_000) -> None:
-        self.backlog = backlog
+    def __init__(self, backlog: int = 10_000, limit: Limit | None = None, pace: Limits | None = None) -> None:
+        self.backlog, self.limit, self.pace = backlog, limit, pace
         self.clock = Clock()
         self.kafka, self.redis, self.store = Kafka(self.clock), Redis(), Store()
         self.acked: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -115,9 +129,10 @@ class World:
         value = {"user": user, "title": title, **more}
         self.kafka.append(Emit(f"notifications.{lane}", user.encode(), json.dumps(value).encode(), partition=partition))
 
-    def entries(self, user: str, lane: str) -> list[tuple[str, str]]:
-        """The fold by the protocol's words: (title, device) of each entry that the topic's records make."""
-        rows: list[tuple[str, str, str]] = []  # id, title, device
+    def entries(self, user: str, lane: str) -> list[Entry]:
+        """The fold by the protocol's words: each entry that the topic's records make."""
+        rows: list[Entry] = []
+        full = 0  # when the budget of the limit is whole again, µs
         topic = f"notifications.{lane}"
         for message in self.kafka.logs[TP(topic, home_partition(user.encode(), PARTITIONS))]:
             if message.key != user.encode() or not (message.value or b"").startswith(b"{"):
@@ -126,10 +141,16 @@ class World:
             if "expires_at" in record and record["expires_at"].startswith("1970"):
                 continue
             id_ = str(record.get("id") or dict(message.headers).get(POSITION_HEADER, b"").decode())
-            if id_ and id_ in {before for before, *_ in rows[-RECENT:]}:
+            if id_ and id_ in {before.id for before in rows[-RECENT:]}:
                 continue
-            rows.append((id_, record["title"][:8], record.get("device", "")))
-        return [(title, device) for _, title, device in rows]
+            limited = False
+            if self.limit and lane == "bulk":
+                now, share = round(message.timestamp * 1000) * 1000, self.limit.window // self.limit.count
+                limited = full + share > now + self.limit.window
+                full = full if limited else max(full, now) + share
+            key, device = record.get("collapse_key", ""), record.get("device", "")
+            rows.append(Entry(id_, "" if limited else record["title"][:8], device, key, limited))
+        return rows
 
     # Workers
 
@@ -151,7 +172,9 @@ class World:
         for number, part in enumerate(parts):
             same = number < len(publishers)
             publisher = publishers[number] if same else publisher_of(f"w{self.number()}", self.redis)
-            self.workers.append(self.worker(self.kafka, self.store, publisher, part, backlog=self.backlog))
+            limits = {"bulk": self.limit} if self.limit else {}
+            worker = self.worker(self.kafka, self.store, publisher, part, backlog=self.backlog, limits=limits)
+            self.workers.append(worker)
             self.beat(self.workers[-1])
 
     def beat(self, worker: Worker) -> None:
@@ -257,12 +280,14 @@ class World:
         for user in {device.user for device in self.devices}:
             for lane in LANES:
                 rows = self.store.visible(f"inbox/{lane}/{user}")
-                titles = [(json.loads(row.frame)["title"][:8], row.device) for row in rows]
-                assert titles == self.entries(user, lane)
+                found = [(json.loads(row.frame)["title"][:8] if row.frame else "", row.device) for row in rows]
+                assert found == [(entry.title, entry.device) for entry in self.entries(user, lane)]
                 assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
         for device in self.devices:
             for log in INBOX_LOGS:
                 self._check_device(device, log)
+        limited = sum(entry.limited for user in ("ann", "cat", "bob") for entry in self.entries(user, "bulk"))
+        assert len(self.said("dropped")) == limited
 
     def _check_device(self, device: Device, log: str) -> None:
         wanted = self.entries(device.user, log.removeprefix("inbox/"))
@@ -270,9 +295,24 @@ class World:
         shown = dict(device.shown[log])
         assert list(shown) == sorted(shown)
         assert len(shown) == len(device.shown[log]), "shown twice"
-        for seq, (title, only) in enumerate(wanted[base:], base + 1):
-            if only in ("", device.name):
-                assert seq in device.passed[log] or shown.pop(seq) == title
+        merged = self.said("merged")
+        for seq, entry in enumerate(wanted[base:], base + 1):
+            reason = device.skipped[log].get(seq)
+            if seq in device.passed[log]:
+                continue
+            if entry.device not in ("", device.name):
+                assert reason == "other_device"
+            elif entry.limited:
+                assert reason == "rate_limited"
+            elif reason == "merged":  # then it was said, and a later one under the same key came
+                assert json.loads(self.store.visible(f"{log}/{device.user}")[seq - 1].frame)["id"] in merged
+                assert any(later.key == entry.key and not later.limited for later in wanted[seq:])
             else:
-                assert seq in device.passed[log] or device.skipped[log][seq] == "other_device"
+                assert shown.pop(seq) == entry.title
         assert not shown
+
+    def said(self, state: str) -> set[str]:
+        """The ids of which the topic of statuses says this."""
+        logs = [log for tp, log in self.kafka.logs.items() if tp.topic == "statuses"]
+        said = [json.loads(message.value or b"") for log in logs for message in log]
+        return {status["id"] for status in said if status["state"] == state}

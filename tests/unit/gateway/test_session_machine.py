@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.bucket import Limits
 from gateway.effects import Acknowledge, AskSync, CloseWith, Connect
 from gateway.session import Identity, Session
 from schemas.bus import GAP, Answer, LogOpening, Opening, Run
@@ -129,7 +130,8 @@ class Machine(RuleBasedStateMachine):
         self.device.gap.clear()
         self.device.restarts.clear()
         identity = Identity(f"s{self.numbered}", "g", "u")
-        self.session = Session(identity, ttl=1e9, heartbeat=25, now=self.now, hello=True)
+        pace = Limits(rate=1.0, burst=4.0)
+        self.session = Session(identity, ttl=1e9, heartbeat=25, now=self.now, hello=True, pace=pace)
         hello = {"type": "hello", "epoch": "e", "cursors": self.device.cursor}
         self.device.place = dict(self.device.cursor)
         self.session.receive(json.dumps(hello).encode(), self.now)

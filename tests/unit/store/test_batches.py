@@ -65,7 +65,7 @@ def test_logs_of_different_replicas_travel_apart() -> None:
 def test_only_the_last_row_of_a_segment_carries_the_head() -> None:
     (groups,) = rounds(entries("log", 9, 3, 5), anywhere)
     *before, last = groups[0].segments[0].values
-    assert [len(values) for values in before] == [12, 12]
+    assert [len(values) for values in before] == [14, 14]
     expected = row(5)
     head = (bigint(5), bigint(expected.src), bigint(expected.n))
     assert last[:5] == (b"log", integer(0), *head)

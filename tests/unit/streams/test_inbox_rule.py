@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import streams.inbox
 from schemas.errors import BadRecord
+from schemas.frames import notification_frame
 from schemas.rows import RECENT, Head, Mark, Row
 from streams.inbox import (
     Appended,
     Conflict,
     Expired,
+    Failed,
     Incoming,
     Known,
     LogState,
@@ -35,7 +38,7 @@ def record(offset: int, *, ts: int = 1_000, moved_id: str | None = None, **field
 
 
 def head_of(rows: list[Row]) -> Head:
-    marks = tuple(Mark(r.seq, r.src, r.n, r.key, r.digest) for r in reversed(rows[-RECENT:]))
+    marks = tuple(r.mark() for r in reversed(rows[-RECENT:]))
     return Head(rows[-1].seq, rows[-1].src, rows[-1].n, marks) if rows else Head()
 
 
@@ -107,7 +110,7 @@ def test_what_was_judged_before_is_not_appended_again() -> None:
     _, verdicts = fold(EMPTY, (), records, LOG)
     head = head_of(rows_of(verdicts))
     state, again = fold(anchored(8, head), head.recent, [*records, record(3)], LOG)
-    assert again[:3] == [Known(1), Known(2), Known(3)]
+    assert again[:3] == [Known(row.mark()) for row in rows_of(verdicts)]
     assert isinstance(again[3], Appended)
     assert state.seq == 4
 
@@ -190,3 +193,31 @@ def test_the_outcome_does_not_depend_on_batches_crashes_and_redelivery(
         else:  # crash after the append: nothing is marked, another worker begins at or before this batch
             state, position = None, max(0, position - back)
     assert store == expected
+
+
+def fail_for(title: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def frame(note: Any, **given: Any) -> bytes:
+        if note.title == title:
+            raise ZeroDivisionError("a fault of ours")
+        return notification_frame(note, **given)
+
+    monkeypatch.setattr(streams.inbox, "notification_frame", frame)
+
+
+def test_a_record_that_the_rule_fails_on_leaves_the_others_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_for("bad", monkeypatch)
+    records = [record(1, id="a"), record(2, id="b", title="bad"), record(3, id="c")]
+    state, verdicts = fold(EMPTY, (), records, LOG)
+    assert verdicts[1] == Failed("ZeroDivisionError: a fault of ours")
+    assert [(row.seq, row.key) for row in rows_of(verdicts)] == [(1, "a"), (2, "c")]
+    assert state == fold(EMPTY, (), [records[0], records[2]], LOG)[0]
+
+
+def test_a_record_that_the_rule_failed_on_fails_again_when_it_is_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_for("bad", monkeypatch)
+    records = [record(1), record(2, title="bad"), record(3)]
+    _, verdicts = fold(EMPTY, (), records, LOG)
+    head = head_of(rows_of(verdicts))
+    state, again = fold(anchored(8, head), head.recent, records, LOG)
+    assert [type(verdict) for verdict in again] == [Known, Failed, Known]
+    assert state.seq == 2

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from schemas.errors import StoreError
 from streams import runner as module
+from streams.limits import Limit
 from streams.runner import BATCH_BYTES, LARGEST_BATCH, SMALLEST_BATCH, Batch, Runner, Slice
 from streams.turnstile import Turnstile
 from telemetry.worker import WorkerMetrics
@@ -311,3 +312,44 @@ def test_a_slice_settles_where_a_batch_takes_about_its_time(each: float, fixed: 
         assert SMALLEST_BATCH <= slice_.limit <= LARGEST_BATCH
     took = fixed + each * slice_.limit
     assert slice_.limit in (SMALLEST_BATCH, LARGEST_BATCH) or 0.005 <= took <= 0.045
+
+
+async def test_what_waits_beside_the_turnstile_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_HELD", 2)
+    free = asyncio.Event()
+    batches = 0
+
+    async def work() -> None:
+        await free.wait()
+
+    async def handle(batch: Batch) -> None:
+        nonlocal batches
+        batches += 1
+        batch.hold(batch.messages, work)
+
+    running = Running(handle)
+    for number in range(3):
+        running.queue.put(b"1")
+        await until(lambda number=number: batches == min(number + 1, 2))  # type: ignore[misc]  # a lambda with a default
+    assert len(running.runner._waiting) == 2
+    free.set()
+    await until(lambda: batches == 3)
+    await running.finish()
+    assert running.runner._held == 0
+
+
+async def test_a_limit_leaves_records_in_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def handle(_: Batch) -> None:
+        pass
+
+    running = Running(handle)
+    running.runner._limit = Limit(10, 1_000_000)
+    monkeypatch.setattr(module.asyncio, "sleep", pause)
+    running.queue.put(*[b"1"] * 30)
+    await running.finish()
+    assert 1.9 < sum(pauses) <= 2.0  # 10 at once, 20 more in two seconds

@@ -1,0 +1,67 @@
+"""One log at half of all traffic: what the users beside it notice."""
+
+import asyncio
+import time
+
+import msgspec
+
+from bench.device import Device, Seen
+from bench.latency import Latency, Stopwatch
+from bench.load import Load
+from bench.swarm import Swarm, until
+from cli.deployment import Ready
+
+USERS = [f"f{i}" for i in range(100)]
+HOT = "hot"
+BURST = 20_000  # records by which the capacity is measured
+SHARE = 0.4  # of the capacity
+WARM_UP = 3.0  # s that are not counted
+
+
+class Fairness(msgspec.Struct, frozen=True):
+    """Latencies of the users beside the hot one, without and with it, at the same total rate (records/s)."""
+
+    capacity: float
+    rate: float
+    even: Latency
+    beside: Latency
+
+
+async def run(ready: Ready, *, seconds: float) -> Fairness:
+    """Measure the capacity, then the latency at 40 % of it: spread evenly, and with half of it for one user."""
+    watch = Stopwatch("normal")
+
+    def on_entry(device: Device, frame: Seen) -> None:
+        if device.user != HOT:
+            watch(device, frame)
+
+    swarm = Swarm(ready.gateway, ready.secret(), on_entry=on_entry)
+    acks = asyncio.create_task(swarm.acknowledge_for_ever())
+    try:
+        await swarm.join((user, "phone") for user in [*USERS, HOT])
+        async with Load(ready.kafka) as load:
+            begun = time.monotonic()
+            await load.burst(USERS[i % len(USERS)] for i in range(BURST))
+            await until(lambda: swarm.received >= BURST, 120, "the burst arrived")
+            capacity = BURST / (time.monotonic() - begun)
+            rate = capacity * SHARE
+            even = await _phase(swarm, load, watch, rate, seconds, hot=False)
+            beside = await _phase(swarm, load, watch, rate, seconds, hot=True)
+            return Fairness(capacity, rate, even, beside)
+    finally:
+        acks.cancel()
+        await swarm.leave()
+
+
+async def _phase(swarm: Swarm, load: Load, watch: Stopwatch, rate: float, seconds: float, *, hot: bool) -> Latency:
+    def user(i: int) -> str:
+        return HOT if hot and i % 2 else USERS[i // 2 % len(USERS)]
+
+    before, sent = swarm.received, load.count
+    await load.steady(rate, WARM_UP, user)
+    watch.values.clear()
+    watch.on = True
+    await load.steady(rate, seconds, user)
+    await until(lambda: swarm.received - before >= load.count - sent, 60, "everything arrived")
+    watch.on = False
+    return watch.read()
