@@ -27,6 +27,7 @@ class DeadLetters:
                 ("tocsin-topic", message.topic.encode()),
                 ("tocsin-partition", str(message.partition).encode()),
                 ("tocsin-offset", str(message.offset).encode()),
+                ("tocsin-time", str(round(message.timestamp * 1000)).encode()),  # part of the id that it has there
                 ("tocsin-reason", code.encode()),
                 ("tocsin-error", error[:ERROR_LENGTH].encode()),
             ),

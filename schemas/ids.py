@@ -23,6 +23,21 @@ def position_id(ts_ms: int, topic_number: int, partition: int, offset: int) -> s
     return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])
 
 
+def position_parts(text: str) -> tuple[int, int, int, int]:
+    """Return (append time in ms, topic number, partition, offset) of an id made from a position.
+
+    Raises `ValueError` for any other text.
+    """
+    value = 0
+    for letter in text:
+        value = value << 5 | _ALPHABET.index(letter)
+    ts_ms, place, offset = value >> 80, value >> 64 & 0xFFFF, value & (1 << 64) - 1
+    number, partition = place >> PARTITION_BITS, place & (MAX_PARTITIONS - 1)
+    if len(text) != 26 or value >> 128 or not number or offset >> OFFSET_BITS:
+        raise ValueError(text)
+    return ts_ms, number, partition, offset
+
+
 def source(incarnation: int, offset: int) -> int:
     """Pack a source position into one integer that grows along the life of a topic.
 

@@ -1,0 +1,156 @@
+"""`tocsin dlq ls|show`: dead letters, counted and shown; their values only on request."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from cli.journal import read_journal
+from cli.reading import Reader, reading
+from schemas.frames import rfc3339
+from schemas.replays import Asked, Letter
+from streams.replay import letter_chosen, letter_of
+from streams.replay_journal import Journal
+from streams.replay_range import Offsets, RangeError, resolve
+from streams.settings import Settings
+
+LETTERS: Final = "dead-letters"
+_PLACE: Final = re.compile(r"(\d{1,4}):(\d{1,13})")
+
+
+class Group(msgspec.Struct):
+    """Letters of one reason from one topic; times are ms since 1970."""
+
+    reason: str
+    topic: str
+    count: int = 0
+    first: int = 1 << 62
+    last: int = 0
+
+
+async def list_letters(
+    settings: Settings,
+    *,
+    reasons: list[str],
+    topics: list[str],
+    users: list[str],
+    everything: bool,
+    as_json: bool,
+) -> int:
+    """Print how many letters there are, by reason and source topic; return 0."""
+    asked = Asked(operation="drop", spans=[], reasons=reasons, topics=topics, users=users, settled=everything)
+    groups: dict[tuple[str, str], Group] = {}
+    async with reading(settings) as reader:
+        journal = await read_journal(reader, settings)
+        async for page in reader.all_of(settings.prefix + LETTERS):
+            for message in page:
+                _count(groups, message, asked, settings.prefix, journal)
+    found = sorted(groups.values(), key=lambda group: group.count, reverse=True)
+    for group in found:
+        shown = {**msgspec.to_builtins(group), "first": rfc3339(group.first), "last": rfc3339(group.last)}
+        if as_json:
+            print(msgspec.json.encode(shown).decode())
+        else:
+            line = f"{group.count:>8}  {group.reason:<13} {group.topic:<24} {shown['first']} to {shown['last']}"
+            print(line)
+    if not found and not as_json:
+        print("no dead letters")
+    return 0
+
+
+def _count(groups: dict[tuple[str, str], Group], message: Any, asked: Asked, prefix: str, journal: Journal) -> None:
+    letter = letter_of(message)
+    if not letter_chosen(message, letter, asked, prefix) or (_outcome(message, journal) and not asked.settled):
+        return
+    reason, topic = letter.reason or "(none)", letter.topic.removeprefix(prefix) or "(none)"
+    group = groups.setdefault((reason, topic), Group(reason, topic))
+    group.count += 1
+    group.first, group.last = min(group.first, message.timestamp), max(group.last, message.timestamp)
+
+
+def _outcome(message: Any, journal: Journal) -> str:
+    marks = journal.settled.get(Letter(message.partition, message.offset, message.timestamp))
+    return f"{marks.outcome} by {marks.run}" if marks else ""
+
+
+async def show_letters(
+    settings: Settings,
+    at: Sequence[str],
+    *,
+    reasons: list[str],
+    topics: list[str],
+    users: list[str],
+    everything: bool,
+    limit: int,
+    with_value: bool,
+    as_json: bool,
+) -> int:
+    """Print letters, the named ones or the first that the filters take; return 0.
+
+    Raises `RangeError` for a place where none lies.
+    """
+    asked = Asked(
+        operation="drop", spans=[], reasons=reasons, topics=topics, users=users, settled=everything or bool(at)
+    )
+    async with reading(settings) as reader:
+        journal = await read_journal(reader, settings)
+        shown = 0
+        async for message in _letters(reader, settings.prefix + LETTERS, at):
+            outcome = _outcome(message, journal)
+            wanted = letter_chosen(message, letter_of(message), asked, settings.prefix)
+            if wanted and (asked.settled or not outcome):
+                _print_letter(message, outcome, with_value=with_value, as_json=as_json)
+                shown += 1
+            if shown == limit and not at:
+                break
+    if not shown and not as_json:
+        print("no dead letters")
+    return 0
+
+
+async def _letters(reader: Reader, topic: str, at: Sequence[str]) -> AsyncIterator[Any]:
+    if not at:
+        async for page in reader.all_of(topic):
+            for message in page:
+                yield message
+        return
+    extent = await reader.extent(topic, LETTERS)
+    for text in at:
+        place = _PLACE.fullmatch(text)
+        if place is None:
+            raise RangeError(f"{text!r} is not the place of a letter; write partition:offset, such as 0:17")
+        partition, offset = int(place[1]), int(place[2])
+        resolve(extent, _only(partition, offset), _only(partition, offset + 1))
+        async for page in reader.pages(topic, partition, offset, offset + 1):
+            for message in page:
+                yield message
+
+
+def _only(partition: int, offset: int) -> Offsets:
+    return Offsets(each={("", partition): offset})
+
+
+def _print_letter(message: Any, outcome: str, *, with_value: bool, as_json: bool) -> None:
+    value = {"value": _text(message.value)} if with_value else {"bytes": len(message.value or b"")}
+    headers = {name: _text(text) for name, text in message.headers}
+    document = {
+        "at": f"{message.partition}:{message.offset}",
+        "time": rfc3339(message.timestamp),
+        "key": _text(message.key),
+        "headers": headers,
+        **value,
+        **({"settled": outcome} if outcome else {}),
+    }
+    if as_json:
+        print(msgspec.json.encode(document).decode())
+        return
+    print(f"{document['at']}  {document['time']}  key {document['key']}  {outcome}".rstrip())
+    for name, text in headers.items():
+        print(f"    {name}: {text}")
+    for name, shown in value.items():
+        print(f"    {name}: {shown}")
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else data.decode("utf-8", "backslashreplace")

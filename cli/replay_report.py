@@ -1,0 +1,160 @@
+"""What `tocsin replay` prints: the plan of a run, how it ended, and what the journal says."""
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from cli.replay_steps import Judged, Taken
+from schemas.frames import rfc3339
+from schemas.replays import Asked, Run, Span
+from streams.replay import LeftOut, run_name
+from streams.replay_journal import left
+
+SHOWN: Final = 20  # rows of a list
+NAMES: Final = 100_000  # users and kinds that are counted one by one, the rest together
+OTHERS: Final = "(others)"
+VERBS: Final = {
+    "redeliver": "send again", "rebuild": "append rows for", "redrive": "send back", "drop": "mark as dropped",
+}  # fmt: skip
+
+
+class Report:
+    """What a run would do, counted."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.kinds: Counter[str] = Counter()
+        self.users: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+        self.refusal = ""  # why it would not begin
+
+    def add(self, judged: Judged) -> None:
+        """Count what becomes of a record."""
+        if isinstance(judged, Taken):
+            self.taken += 1
+            _count(self.kinds, judged.kind or "(none)")
+            _count(self.users, judged.user)
+        elif isinstance(judged, LeftOut):
+            self.left_out[judged.reason] += 1
+
+
+def _count(counter: Counter[str], name: str) -> None:
+    counter[name if name in counter or len(counter) < NAMES else OTHERS] += 1
+
+
+class Shown:
+    """Prints a run; `reasons` explains why records are left out."""
+
+    def __init__(self, as_json: bool, reasons: Mapping[str, str]) -> None:
+        self._as_json = as_json
+        self._reasons = reasons
+
+    def plan(self, run: Run, report: Report, command: str) -> None:
+        """Print what a run would do."""
+        if self._as_json:
+            _print_json(
+                {
+                    "run": run.run,
+                    "operation": run.asked.operation,
+                    "spans": run.asked.spans,
+                    "taken": report.taken,
+                    "kinds": dict(report.kinds.most_common()),
+                    "users": dict(report.users.most_common()),
+                    "left_out": dict(report.left_out),
+                    "refused": report.refusal or None,
+                    "command": command,
+                }
+            )
+            return
+        print(f"run {run.run}: would {VERBS[run.asked.operation]} {report.taken} records")
+        for line in spans_of(run.asked.spans):
+            print(f"  from {line}")
+        _print_counter("by kind" if run.asked.operation in ("redeliver", "rebuild") else "by reason", report.kinds)
+        _print_counter("by user", report.users)
+        self._print_left_out(report.left_out)
+        if report.refusal:
+            print(f"refused: {report.refusal}")
+        else:
+            print(f"nothing was changed; this does it:\n  {command}")
+
+    def done(self, carried: Any, command: str) -> int:
+        """Print how a run ended; return the exit code."""
+        run: Run = carried.run
+        finished = run.event == "finished"
+        if self._as_json:
+            _print_json({**described(run), "seconds": round(carried.seconds, 3)})
+        else:
+            print(f"run {run.run}: {run.event}, {run.counts.get('taken', 0)} records, {carried.seconds:.1f} s")
+            self._print_left_out(run.counts)
+            if finished and run.asked.new_epoch:
+                print("the store has a new identity: restart the gateways, so that no session keeps its old cursors")
+            if not finished:
+                print(f"{left(run)} offsets are left; go on with:\n  {command}")
+        return 0 if finished else 130
+
+    def _print_left_out(self, counts: Mapping[str, int]) -> None:
+        for reason, text in self._reasons.items():
+            if count := counts.get(reason, 0):
+                print(f"  left out: {count} {reason} ({text})")
+
+
+def finished_before(run: Run, *, as_json: bool) -> int:
+    """Say that there is nothing to do."""
+    if as_json:
+        _print_json(described(run))
+    else:
+        print(f"run {run.run}: finished on {rfc3339(run.at)} by {run.who}; nothing to do")
+    return 0
+
+
+def resume_command(run: Run, *, known: bool) -> str:
+    """Return the command that does a run: by its name if the journal has it, else with all that it was asked for."""
+    words = ["tocsin", *(["dlq", "drop"] if run.asked.operation == "drop" else ["replay", run.asked.operation])]
+    words += [] if known else _options(run.asked)
+    words += ["--run", run.run] if known or run.run != run_name(run.asked) else []
+    return shlex.join([*words, "--yes"])
+
+
+def _options(asked: Asked) -> list[str]:
+    topics = sorted({span.topic for span in asked.spans})
+    words: list[str] = []
+    if len(topics) == 1 and asked.operation in ("redeliver", "rebuild"):
+        words += ["--topic", topics[0]]
+    if asked.spans:
+        places = [f"{span.topic}/{span.partition}" if len(topics) > 1 else f"{span.partition}" for span in asked.spans]
+        words += ["--from", ",".join(f"{p}:{span.first}" for p, span in zip(places, asked.spans, strict=True))]
+        words += ["--to", ",".join(f"{p}:{span.last}" for p, span in zip(places, asked.spans, strict=True))]
+    lists = {"--user": asked.users, "--kind": asked.kinds, "--key": asked.keys, "--reason": asked.reasons}
+    if asked.operation in ("redrive", "drop"):
+        lists["--topic"] = asked.topics
+    words += [word for option, values in lists.items() for value in values for word in (option, value)]
+    words += ["--limit", str(asked.limit)] if asked.limit else []
+    flags = {"--again": asked.again, "--all": asked.settled, "--new-epoch": asked.new_epoch}
+    return words + [flag for flag, on in flags.items() if on]
+
+
+def spans_of(spans: Sequence[Span]) -> list[str]:
+    """Return ranges for people, the first of many."""
+    lines = [f"{span.topic}, partition {span.partition}, offsets {span.first} to {span.last - 1}" for span in spans]
+    return lines[:SHOWN] + ([f"{len(lines) - SHOWN} more partitions"] if len(lines) > SHOWN else [])
+
+
+def described(run: Run) -> dict[str, Any]:
+    """Return a run as JSON shows it."""
+    found: dict[str, Any] = msgspec.to_builtins(run)
+    return {**found, "started_at": rfc3339(run.started_at), "at": rfc3339(run.at), "left": left(run)}
+
+
+def _print_counter(title: str, counter: Counter[str]) -> None:
+    if not counter:
+        return
+    parts = [f"{name} {count}" for name, count in counter.most_common(SHOWN)]
+    more = f" and {len(counter) - SHOWN} more" if len(counter) > SHOWN else ""
+    print(f"  {title}: {', '.join(parts)}{more}")
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(msgspec.json.encode(document).decode())
