@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError
 
+from cli.reach import refusal
 from schemas.errors import TocsinError
 
 REACH: Final = 10.0  # s in which a broker has to answer
@@ -24,10 +25,13 @@ class Refused(TocsinError):
 
 
 @asynccontextmanager
-async def _reached(address: str) -> AsyncIterator[None]:
+async def _reached(kafka: Mapping[str, Any]) -> AsyncIterator[None]:
+    address = kafka["bootstrap_servers"]
     try:
         yield
     except (KafkaConnectionError, NodeNotReadyError, KafkaTimeoutError, TimeoutError):
+        if reason := await refusal(kafka, closing=True):
+            raise Refused(reason) from None
         raise Unreachable(
             f"Kafka does not answer at {address} (TOCSIN_KAFKA); is it running? `tocsin up --stack embedded` starts one"
         ) from None
@@ -41,10 +45,13 @@ def hush() -> None:
 
 
 @asynccontextmanager
-async def admin(address: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Give an admin client. Raises `Unreachable` or `Refused`, also for what fails inside."""
-    client = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=int(REACH * 1000))
-    async with _reached(address):
+async def admin(kafka: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Give an admin client, made with the settings' `kafka_options()`.
+
+    Raises `Unreachable` or `Refused`, also for what fails inside.
+    """
+    client = AIOKafkaAdminClient(**kafka, request_timeout_ms=int(REACH * 1000))
+    async with _reached(kafka):
         try:
             async with asyncio.timeout(REACH):
                 await client.start()
@@ -54,16 +61,41 @@ async def admin(address: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 @asynccontextmanager
-async def producer(address: str, *, idempotent: bool = True) -> AsyncIterator[AIOKafkaProducer]:
-    """Give a producer that waits for all replicas. Raises `Unreachable` or `Refused`, also for what fails inside."""
+async def producer(kafka: Mapping[str, Any], *, idempotent: bool = True) -> AsyncIterator[AIOKafkaProducer]:
+    """Give a producer that waits for all replicas, made with the settings' `kafka_options()`.
+
+    Raises `Unreachable` or `Refused`, also for what fails inside.
+    """
     client = AIOKafkaProducer(
-        bootstrap_servers=address,
+        **kafka,
         acks="all",
         enable_idempotence=idempotent,
         linger_ms=2,
         request_timeout_ms=int(REACH * 1000),
     )
-    async with _reached(address):
+    async with _reached(kafka):
+        try:
+            async with asyncio.timeout(REACH):
+                await client.start()
+            yield client
+        finally:
+            await client.stop()
+
+
+@asynccontextmanager
+async def consumer(kafka: Mapping[str, Any]) -> AsyncIterator[AIOKafkaConsumer]:
+    """Give a consumer of no group, made with the settings' `kafka_options()`; what it reads is assigned to it.
+
+    Raises `Unreachable` or `Refused`, also for what fails inside.
+    """
+    client = AIOKafkaConsumer(
+        **kafka,
+        group_id=None,
+        enable_auto_commit=False,
+        request_timeout_ms=int(REACH * 1000),
+        auto_offset_reset="earliest",
+    )
+    async with _reached(kafka):
         try:
             async with asyncio.timeout(REACH):
                 await client.start()

@@ -10,17 +10,20 @@ from typing import Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from gateway.auth import Origins, Verifier
-from gateway.bus import Lease, Subscription
+from gateway.auth import Origins
+from gateway.bus import Lease, Replies, Subscription
 from gateway.config import GatewayConfig
+from gateway.desk import Desk
+from gateway.follower import Follower, Source
 from gateway.handshake import Handshake
 from gateway.hub import Hub
 from gateway.producer import KafkaSender, Sender, Writer
-from gateway.websocket import WebSocket
+from gateway.websocket import OPENING, WebSocket
 from schemas import bus
 from schemas.errors import TocsinError
 from telemetry.gateway import GatewayMetrics
 from telemetry.health import Health, start_health
+from telemetry.watchdog import Watch, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +35,16 @@ LAST_WORDS: Final = 5.0  # s for closing handshakes, and again for the last reco
 class Gateway:
     """One gateway: `start`, then `stop`, which drains. `port`, `metrics_port` and `url` are the real ones when started.
 
-    `sender` writes the records; without one they go to the Kafka that `config` names.
+    `sender` writes the records and `source` gives the revocations; without them it is the Kafka that `config` names.
     """
 
     def __init__(
-        self, config: GatewayConfig, *, registry: CollectorRegistry = REGISTRY, sender: Sender | None = None
+        self,
+        config: GatewayConfig,
+        *,
+        registry: CollectorRegistry = REGISTRY,
+        sender: Sender | None = None,
+        source: Source | None = None,
     ) -> None:
         self.config = config
         self.port = config.port
@@ -46,6 +54,7 @@ class Gateway:
         self._metrics = GatewayMetrics(registry)
         self._registry = registry
         self._sender: Sender = sender or KafkaSender(config.kafka, config.topic, idempotent=config.idempotence)
+        self._source: Source = source or Follower(config.kafka, config.revocations)
         self._connections: set[WebSocket] = set()
         self._leaving: asyncio.Event | None = None  # set once the last connection has ended
         self._not_ready: str | None = "the gateway is starting"
@@ -55,12 +64,13 @@ class Gateway:
         self._subscription = Subscription(
             config.redis, [bus.gateway_channel(config.prefix, config.id), bus.beat_channel(config.prefix)]
         )
+        self._replies = Replies(config.redis)
         self._lease = Lease(config.redis, bus.lease_key(config.prefix, config.id), self._state)
 
     @property
     def url(self) -> str:
         """What clients use to reach this gateway."""
-        return self.config.url or f"ws://{self.config.host}:{self.port}"
+        return self.config.url or f"{'wss' if self.config.tls else 'ws'}://{self.config.host}:{self.port}"
 
     def closed(self) -> str | None:
         """Return why no session is taken now, None if they are."""
@@ -78,6 +88,7 @@ class Gateway:
             "gateway": lambda: self._not_ready or self.closed(),
             "redis": lambda: self._subscription.problem,
             "kafka": lambda: self._writer.problem() if self._writer else "not connected to Kafka yet",
+            "revocations": self._source.problem,
         }
 
     # Start
@@ -88,13 +99,15 @@ class Gateway:
         Waits for servers that are not there. Raises `TocsinError` if a port is taken.
         """
         self._health = await start_health(
-            self.config.metrics_port, self._problems(), host=self.config.host, registry=self._registry
+            self.config.metrics_port, self._problems(), host=self.config.metrics_host, registry=self._registry
         )
         self.metrics_port = self._health.port
         partitions = await self._reach_kafka()
         self.hub = Hub(self.config, partitions, self._metrics, asyncio.get_running_loop().time, self._wake)
         self._writer = Writer(self.hub.outbox, self._sender, self._metrics)
-        await self._follow_bus()
+        desk = Desk(self.hub, self._replies.publish)
+        await self._follow_bus(desk)
+        await self._follow_revocations(desk)
         await self._listen()
         self._not_ready = None
         log.info("gateway %s listens on %s, metrics on port %d", self.config.id, self.url, self.metrics_port)
@@ -114,7 +127,7 @@ class Gateway:
                     log.warning("waiting: %s", exc)
             await asyncio.sleep(RETRY)
 
-    async def _follow_bus(self) -> None:
+    async def _follow_bus(self, desk: Desk) -> None:
         """Subscribe, and wait until that is done: the answer to a session must not be missed."""
         listening = asyncio.Event()
 
@@ -122,12 +135,19 @@ class Gateway:
             listening.set()
             self.hub.suspect_all(self.hub.clock())
 
-        self._spawn(self._subscription.run(began, self.hub.take))
+        self._spawn(self._subscription.run(began, desk.take))
         self._not_ready = "waiting for Redis"
         await listening.wait()
 
+    async def _follow_revocations(self, desk: Desk) -> None:
+        """Read all of them, and wait until that is done: a token that was revoked must not be let in."""
+        known = asyncio.Event()
+        self._spawn(self._source.run(desk.revoke, known.set))
+        self._not_ready = "waiting for the revocations"
+        await known.wait()
+
     async def _listen(self) -> None:
-        handshake = Handshake(Verifier(self.config.secret), Origins(self.config.origins), self)
+        handshake = Handshake(self.hub.verifier, Origins(self.config.origins), self)
 
         def accept() -> WebSocket:
             socket = WebSocket(self.hub, handshake, self._unlist)
@@ -137,7 +157,7 @@ class Gateway:
         host, port = self.config.host, self.config.port
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                accept, host, port, reuse_port=True, backlog=BACKLOG
+                accept, host, port, reuse_port=True, backlog=BACKLOG, **self._tls()
             )
         except OSError as exc:
             raise TocsinError(f"the port {host}:{port} cannot be used: {exc.strerror or exc}") from None
@@ -146,6 +166,9 @@ class Gateway:
             await self._lease.renew()
         self._spawn(self._lease.run())
         self._spawn(self.hub.run())
+
+    def _tls(self) -> dict[str, Any]:
+        return {"ssl": self.config.tls, "ssl_handshake_timeout": OPENING} if self.config.tls else {}
 
     def _unlist(self, socket: WebSocket) -> None:
         self._connections.discard(socket)
@@ -182,6 +205,7 @@ class Gateway:
         for connection in list(self._connections):
             connection.abort()
         await self._lease.release()
+        await self._replies.close()
         await self._sender.stop()
         if self._health is not None:
             await self._health.close()
@@ -193,7 +217,12 @@ async def serve(config: GatewayConfig) -> None:
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
-    gateway = Gateway(config)
+    with Watchdog(Watch(config.stuck), "gateway"):
+        await _serve(Gateway(config), asked)
+
+
+async def _serve(gateway: Gateway, asked: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
     stopping = loop.create_task(asked.wait())
     starting = loop.create_task(gateway.start())
     await asyncio.wait([stopping, starting], return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""The gateway's connections to Redis: one that listens to the bus, one that renews the lease."""
+"""The gateway's connections to Redis: one listens to the bus, one renews the lease, one answers operators."""
 
 import asyncio
 import logging
@@ -125,4 +125,22 @@ class Lease:
                 await self._redis.delete(self._key)
             except (RedisError, OSError, TimeoutError) as exc:
                 log.warning("the lease was left to expire: %s", exc)
+        await self._redis.aclose()
+
+
+class Replies:
+    """Publishes answers to operators; one that Redis does not take is lost, and the operator asks again."""
+
+    def __init__(self, url: str) -> None:
+        self._redis: Any = redis.asyncio.Redis.from_url(url, socket_timeout=CONNECT, socket_connect_timeout=CONNECT)
+
+    async def publish(self, channel: str, message: bytes) -> None:
+        """Publish once."""
+        try:
+            await self._redis.publish(channel, message)
+        except (RedisError, OSError, TimeoutError) as exc:
+            log.warning("Redis did not take an answer to an operator: %s", exc)
+
+    async def close(self) -> None:
+        """Disconnect."""
         await self._redis.aclose()

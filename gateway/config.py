@@ -1,15 +1,20 @@
 """What a gateway is told when it starts."""
 
+from collections.abc import Mapping
 from secrets import token_hex
+from ssl import SSLContext
+from typing import Any
 
 import msgspec
 
+from gateway.bucket import Limits
+
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Times are seconds; `id` names this process and this boot of it."""
+    """Times are seconds; `id` names this process and this boot of it; `kafka` is what a Kafka client is made with."""
 
     id: str
-    kafka: str
+    kafka: Mapping[str, Any]
     redis: str
     secret: str
     prefix: str = ""
@@ -17,17 +22,29 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8080
     url: str = ""
+    tls: SSLContext | None = None
+    metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     origins: str = ""
     heartbeat: float = 25.0
     idle: float = 30.0
     sessions: int = 18_000
     drain: float = 10.0
+    stuck: float = 60.0
+    pace: Limits | None = None  # how many entries of `inbox/bulk` a session is sent
+
+    @property
+    def revocations(self) -> str:
+        """The topic that says which tokens count no more."""
+        return f"{self.prefix}revocations"
 
     @property
     def topic(self) -> str:
         """The topic that gateways write."""
         return f"{self.prefix}connections"
+
+    def __repr__(self) -> str:
+        return f"GatewayConfig(id={self.id!r})"  # not the secret, not the passwords
 
 
 def gateway_id(name: str) -> str:

@@ -1,7 +1,9 @@
 """A session and what carries it."""
 
+import time
 from typing import Protocol
 
+from gateway.auth import Claims
 from gateway.session import Session
 from gateway.wheel import Visited
 
@@ -19,12 +21,14 @@ class Transport(Visited, Protocol):
 
 
 class Peer:
-    """A session and what carries it."""
+    """A session, what carries it, and the token that it rests on; `since` is when it opened, ms since 1970."""
 
-    __slots__ = ("dirty", "partition", "session", "transport")
+    __slots__ = ("claims", "dirty", "partition", "session", "since", "transport")
 
-    def __init__(self, session: Session, transport: Transport, partition: int) -> None:
+    def __init__(self, session: Session, transport: Transport, partition: int, claims: Claims) -> None:
         self.session = session
         self.transport = transport
         self.partition = partition
+        self.claims = claims
+        self.since = round(time.time() * 1000)
         self.dirty = False

@@ -1,4 +1,7 @@
-"""What workers say to gateways over Redis: packed msgpack messages, numbered by stream, and beats.
+"""What workers and operators say to gateways over Redis: packed msgpack messages, numbered by stream, and beats.
+
+Operators' commands speak on the same channels: an `Inquiry` goes to all gateways and each answers on a channel of its
+own. A message with a tag that the reader does not know is dropped by it, so that versions may run side by side.
 
 A **stream** is what one worker process sends to one gateway; its messages are numbered 1, 2, 3 …. A **beat** goes to
 all gateways and names the last number of each stream, so that a lost message is noticed although nothing follows it.
@@ -92,12 +95,63 @@ class Beat(msgspec.Struct, frozen=True, array_like=True, tag="b"):
     numbers: dict[str, int]
 
 
-Message = Packed | Beat
+class Inquiry(msgspec.Struct, frozen=True, array_like=True, tag="q"):
+    """An operator asks every gateway for the sessions of a user; the answer is published to the channel `reply`.
+
+    `device` and `session` narrow it down where they are not empty. With `end` the sessions that are found are ended.
+    """
+
+    reply: str
+    user: str
+    device: str = ""
+    session: str = ""
+    end: bool = False
+
+
+Message = Packed | Beat | Inquiry
+
+
+class Sighting(msgspec.Struct, frozen=True, array_like=True):
+    """A session as its gateway sees it: `since` is when it opened, ms since 1970.
+
+    `heads` is the last seq handed on by log, `waiting` the bytes that the network has not taken.
+    """
+
+    session: str
+    device: str
+    transport: str
+    since: int
+    heads: dict[str, int]
+    waiting: int
+
+
+class Found(msgspec.Struct, frozen=True, array_like=True, tag="f"):
+    """What one gateway answers to an `Inquiry`; with `end` these sessions are ended."""
+
+    gateway: str
+    sessions: list[Sighting]
+
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Message)
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_found = msgspec.msgpack.Decoder(Found)
 encode = _encoder.encode
-decode = _decoder.decode
+
+
+def decode(data: bytes) -> Message:
+    """Decode what comes on a channel of gateways. Raises `msgspec.DecodeError`."""
+    try:
+        return _decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as exc:  # what the library leaves as it is
+        raise msgspec.DecodeError(str(exc)) from None
+
+
+def decode_found(data: bytes) -> Found:
+    """Decode an answer to an `Inquiry`. Raises `msgspec.DecodeError`."""
+    try:
+        return _found.decode(data)
+    except (UnicodeDecodeError, RecursionError) as exc:
+        raise msgspec.DecodeError(str(exc)) from None
 
 
 def gateway_channel(prefix: str, gateway: str) -> str:
@@ -108,6 +162,11 @@ def gateway_channel(prefix: str, gateway: str) -> str:
 def beat_channel(prefix: str) -> str:
     """Return the Redis channel that every gateway listens to."""
     return f"{prefix}gateways"
+
+
+def reply_channel(prefix: str, inquiry: str) -> str:
+    """Return the Redis channel on which gateways answer an inquiry."""
+    return f"{prefix}reply:{inquiry}"
 
 
 def lease_key(prefix: str, gateway: str) -> str:

@@ -138,6 +138,7 @@ class NotificationFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     expires_at: datetime | None = None
     collapse_key: str | None = None
+    replayed: bool = False
 
 
 class Synced(msgspec.Struct, frozen=True, kw_only=True, tag="synced"):
@@ -222,5 +223,6 @@ def notification_frame(record: Notification, *, log: str, seq: int, n: int, id_:
             data=record.data,
             expires_at=record.expires_at,
             collapse_key=record.collapse_key,
+            replayed=record.replayed,
         )
     )

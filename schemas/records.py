@@ -15,11 +15,13 @@ from schemas.errors import BadRecord
 _T = TypeVar("_T")
 
 MAX_VALUE: Final = 64 * 1024  # bytes of a notification's value
+MAX_PAGE: Final = 10_000  # entries that a session asks for at once; no client and no gateway of ours asks for so many
 MAX_CONTROL_VALUE: Final = 1024 * 1024  # bytes of a `connections` record, which packs many sessions
 
 UserId = Annotated[str, Meta(min_length=1, max_length=256, description="the user's id, also the record's key")]
 DeviceId = Annotated[str, Meta(min_length=1, max_length=128, description="a device of the user")]
-Seq = Annotated[int, Meta(ge=0, description="position in a log; the first entry is 1, 0 stands before it")]
+MAX_SEQ: Final = 2**53 - 1  # what JSON holds exactly everywhere; beyond 2**63 stores and the bus would not take it
+Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ, description="position in a log; the first entry is 1, 0 stands before it")]
 
 # Why a record became a dead letter; written to the header `tocsin-reason`.
 REASONS: Final = {
@@ -45,6 +47,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     expires_at: datetime | None = None
     collapse_key: Annotated[str, Meta(max_length=256)] | None = None
     channels: list[str] | None = None
+    replayed: bool = False
     v: Literal[1] = 1
 
 
@@ -96,7 +99,7 @@ class SyncRequest(msgspec.Struct, frozen=True, array_like=True):
     device: DeviceId
     log: str
     after: Seq
-    limit: Annotated[int, Meta(ge=1)]
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)]
     asked: bool = False
 
 
@@ -131,6 +134,24 @@ class Announce(msgspec.Struct, frozen=True, kw_only=True, tag="announce"):
 Connection = Connected | Disconnected | Acks | Sync | Announce
 
 
+class Revocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tokens that count no more: all that a user was given up to `at`, or one token.
+
+    `at` and `until` are s since 1970. From `until` on it may be forgotten: what it concerns has expired by then.
+    """
+
+    at: Annotated[float, Meta(ge=0, description="when it was revoked, s since 1970")]
+    until: Annotated[float, Meta(ge=0, description="when every token that it concerns has expired, s since 1970")]
+    user: UserId | None = None
+    token: Annotated[str, Meta(min_length=1, max_length=256, description="`jti` of a token, or its hash")] | None = None
+    v: Literal[1] = 1
+
+    @property
+    def key(self) -> bytes:
+        """The record's key: a later revocation of the same user or token takes its place."""
+        return f"user:{self.user}".encode() if self.token is None else f"token:{self.token}".encode()
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of a notification on one channel, and why."""
 
@@ -145,6 +166,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _notification = msgspec.json.Decoder(Notification)
+_revocation = msgspec.json.Decoder(Revocation)
 _connection: msgspec.json.Decoder[Connection] = msgspec.json.Decoder(Connection)
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
@@ -190,3 +212,13 @@ def decode_connection(value: bytes | None) -> Connection:
     if value is None or len(value) > MAX_CONTROL_VALUE:
         raise BadRecord("bad_request", "the record has no value or is over 1 MiB")
     return _decoded(_connection, value)
+
+
+def decode_revocation(value: bytes | None) -> Revocation:
+    """Decode a record of `revocations`. Raises `BadRecord`."""
+    if value is None:
+        raise BadRecord("bad_request", "the record has no value")
+    record = _decoded(_revocation, value)
+    if (record.user is None) == (record.token is None):
+        raise BadRecord("bad_request", "one of `user` and `token` is needed")
+    return record

@@ -19,18 +19,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.exceptions import ImproperlyConfigured
 from faust.transport.consumer import RecordMap, ensure_TP, ensure_TPset
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from schemas.errors import TocsinError
+from streams.membership import ConsumerThread
 from streams.progress import Admission, Progress
+from streams.remade import TopicRemade
 
 FETCH_WAIT = 1.0  # s; the longest wait of one fetch
 FETCH_WAIT_FULL = 0.05  # s; the same while a full buffer keeps a topic out of the fetch
-BROKER_WAIT_MS = 20  # that a broker may hold a fetch: what lies in a partition that is left out of it waits as long
 YIELD_EVERY = 100  # records delivered before other tasks get a turn
 
 
@@ -47,26 +48,11 @@ class AssignmentWatcher(Protocol):
     def handed_over(self) -> None:
         """Nothing is owned any more."""
 
+    def tore(self, sources: set[TP]) -> None:
+        """Note that these sources came without their changelogs and are not read until the next rebalance."""
+
     async def took_over(self, partitions: set[int]) -> None:
         """Partitions are owned, their tables are recovered, their sources are read from now on."""
-
-
-class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust has no type information here
-    """Asks the broker in shorter turns than Faust's 1.5 s, and without pauses.
-
-    While a partition's records wait to be taken, aiokafka asks their broker for nothing for up to 100 ms, so that one
-    lane with a backlog would hold up every other.
-    """
-
-    def _create_worker_consumer(self, *args: Any, **kwargs: Any) -> Any:
-        client = super()._create_worker_consumer(*args, **kwargs)
-        client._fetch_max_wait_ms = BROKER_WAIT_MS  # noqa: SLF001 - Faust offers no setting; read when the client starts
-        return client
-
-    async def on_start(self) -> None:
-        """Start the client, then take the pause out of it."""
-        await super().on_start()
-        self._ensure_consumer()._fetcher._prefetch_backoff = 0.0  # noqa: SLF001 - see above; aiokafka is pinned
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type information here
@@ -78,6 +64,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
         self._progress: defaultdict[TP, Progress] = defaultdict(Progress)
         self._gate_open = self._sought = self._refused = False
         self._held: set[TP] = set()  # to resume when the gate opens
+        self._wanted: set[str] = set()  # the topics subscribed to
         self._active_changed = asyncio.Event()
         super().__init__(*args, **kwargs)
         if self.in_transaction:
@@ -144,8 +131,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
         super().resume_flow()
         if self._sought and self._held:
             self._gate_open = True
-            held, self._held = self._held - self._torn(), set()
+            torn = self._torn()
+            held, self._held = self._held - torn, set()
             self.resume_partitions(held)
+            if self.watcher:
+                self.watcher.tore(torn)
+            for gone in [t for t in self._wanted if self.topic_partitions(t) == 0]:  # None: it is not known yet
+                self.add_future(self._end(TopicRemade.gone(gone)))
             if self.watcher:
                 self.add_future(self.watcher.took_over({tp.partition for tp in held if not self._is_changelog_tp(tp)}))
 
@@ -168,7 +160,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
         if self.app.should_stop:
             self.log.warning("stopping: not subscribing")
             return
-        await super().subscribe(topics)
+        self._wanted = set(topics)
+        await super().subscribe(self._wanted)
 
     async def perform_seek(self) -> None:
         """Seek to the committed offsets, or to the earliest where nothing is committed."""
@@ -180,6 +173,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
             if new:
                 first = await self.earliest_offsets(*new)
                 start.update((ensure_TP(tp), offset) for tp, offset in first.items())
+            await self._check_ends({tp: at for tp, at in start.items() if not self._is_changelog_tp(tp)})
             if start and epoch == self.assignment_epoch:
                 await self.seek_wait(start)
         except asyncio.CancelledError:
@@ -190,6 +184,22 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
             for tp, offset in start.items():
                 self._progress[tp].start(offset, committed.get(tp))
             self._sought = True
+
+    async def _check_ends(self, places: Mapping[TP, int]) -> None:
+        """End the worker if a place lies beyond the end of its partition: the records before it would be dropped."""
+        try:
+            ends = await self.highwaters(*places) if places else {}
+        except KafkaError as exc:  # a partition without a leader: it is looked at again when its records come
+            self.log.warning("the ends of the sources are not known: %r", exc)
+            return
+        for tp, end in ends.items():
+            if places[ensure_TP(tp)] > end:
+                await self._end(TopicRemade.beyond(ensure_TP(tp), end, places[ensure_TP(tp)] - 1))
+                return
+
+    async def _end(self, error: TopicRemade) -> None:
+        self.log.critical("%s", error)
+        await self.crash(error)
 
     # -- delivery ------------------------------------------------------------------------------------------------------
 
@@ -227,20 +237,18 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
             await self.wait(self._active_changed, timeout=FETCH_WAIT)
             return
         records = await self._getmany(active, FETCH_WAIT_FULL if self._buffered_partitions else FETCH_WAIT)
-        if records and epoch == self.assignment_epoch and self.flow_active:
+        if epoch != self.assignment_epoch or not self.flow_active:
+            return
+        if records:
             await self.wait_first(self._deliver(records, epoch), self.suspend_flow)
+        else:
+            await self.wait_first(self._nothing_came(active, epoch), self.suspend_flow)
 
     async def _deliver(self, records: RecordMap, epoch: int) -> None:
         """Hand one fetch to the streams. If it is cut short, contiguity notices what was left out."""
-        for raw in records:
-            tp = ensure_TP(raw)
-            self._progress[tp].begin_fetch()
-            try:
-                self.app.monitor.track_tp_end_offset(tp, self.highwater(raw))
-            except IllegalStateError:  # just revoked
-                return
+        sources = await self._without_changelogs(records)
         skipped: set[TP] = set()
-        for count, (raw, record) in enumerate(self.scheduler.iterate(records), 1):
+        for count, (raw, record) in enumerate(self.scheduler.iterate(sources), 1):
             if count % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
             if epoch != self.assignment_epoch or not self.flow_active:
@@ -248,13 +256,53 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
             tp = ensure_TP(raw)
             if tp in skipped or tp in self._paused_partitions:
                 skipped.add(tp)
-            elif not self.app.topics.acks_enabled_for(tp.topic):
-                await self.callback(self._to_message(tp, record))
             elif (admission := self._progress[tp].admit(record.offset)) is Admission.DELIVER:
                 await self._deliver_one(tp, record, epoch)
             elif admission is Admission.HOLE:
                 skipped.add(tp)
                 await self._read_again(tp, record.offset, epoch)
+
+    async def _without_changelogs(self, records: RecordMap) -> RecordMap:
+        """Give the tables what is theirs of a fetch, and begin the fetch of the rest; none if just revoked."""
+        sources: RecordMap = {}
+        for raw, items in records.items():
+            tp = ensure_TP(raw)
+            if self._is_changelog_tp(tp):
+                await self._recover(tp, items)
+                continue
+            sources[raw] = items
+            progress = self._progress[tp]
+            progress.begin_fetch()
+            try:
+                end = self.highwater(raw)
+                self.app.monitor.track_tp_end_offset(tp, end)
+            except IllegalStateError:  # just revoked
+                return {}
+            if progress.wanted is not None and end is not None and end < progress.wanted:
+                await self._check_ends({tp: progress.wanted})
+        return sources
+
+    async def _nothing_came(self, active: set[TP], epoch: int) -> None:
+        """Read a partition again that has more than was delivered: what was fetched last may have got lost."""
+        await self.app.tables.recovery.nothing_came()
+        if self._buffered_partitions:  # the wait was too short to say anything
+            return
+        for tp in active & self._progress.keys():
+            if epoch != self.assignment_epoch:
+                return
+            end = self.highwater(tp)
+            if end is not None and self._progress[tp].missing(end):
+                await self._read_again(tp, end, epoch)
+
+    async def _recover(self, tp: TP, records: list[Any]) -> None:
+        """Give one fetch of a changelog to the table; one that was paused meanwhile is read again when it is wanted."""
+        if tp in self._paused_partitions:
+            return
+        try:
+            self.app.tables.recovery.apply(tp, records)
+        except Exception as exc:  # the table said what is wrong; Faust would go on without what was not applied
+            await self.crash(exc)
+            raise
 
     async def _deliver_one(self, tp: TP, record: Any, epoch: int) -> None:
         try:

@@ -32,6 +32,17 @@ async def until(condition: Callable[[], object], deadline: float = 5.0) -> None:
         await asyncio.sleep(0.005)
 
 
+class Unrevoked:
+    """A source of revocations that has none; `tests/integration/gateway/test_revocations.py` has a real one."""
+
+    async def run(self, take: Any, caught_up: Callable[[], None]) -> None:
+        caught_up()
+        await asyncio.Event().wait()
+
+    def problem(self) -> str | None:
+        return None
+
+
 class Client:
     """A device: what it receives, parsed."""
 
@@ -101,8 +112,8 @@ async def start(redis_server: Redis) -> AsyncIterator[Start]:
         url = settings.pop("redis", redis_server.url)
         worker = FakeWorker(url, prefix)
         settings = {"drain": 0.2, "port": 0, **settings}
-        config = GatewayConfig(id=gateway_id("test"), kafka="", redis=url, secret=SECRET, prefix=prefix, **settings)
-        gateway = Gateway(config, registry=CollectorRegistry(), sender=worker)
+        config = GatewayConfig(id=gateway_id("test"), kafka={}, redis=url, secret=SECRET, prefix=prefix, **settings)
+        gateway = Gateway(config, registry=CollectorRegistry(), sender=worker, source=Unrevoked())
         running.append(Running(gateway, worker))
         await gateway.start()
         return running[-1]

@@ -27,7 +27,7 @@ def servers(kafka: Kafka, redis_server: Redis) -> dict[str, str]:
     async def make() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
         await admin.start()
-        await admin.create_topics([NewTopic(f"{PREFIX}connections", 4, 1)])
+        await admin.create_topics([NewTopic(f"{PREFIX}{name}", 4, 1) for name in ("connections", "revocations")])
         await admin.close()
 
     asyncio.run(make())
@@ -60,7 +60,7 @@ class Process:
         return body
 
     def until(self, **wanted: object) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not wanted.items() <= (said := self.ready()).items():
             assert self.child.poll() is None, self.child.communicate()[1]
             assert time.monotonic() < deadline, said

@@ -29,7 +29,7 @@ def broker(kafka: Kafka) -> Kafka:
 
 @pytest.fixture
 async def sender(broker: Kafka) -> AsyncIterator[KafkaSender]:
-    one = KafkaSender(broker.address, TOPIC)
+    one = KafkaSender({"bootstrap_servers": broker.address}, TOPIC)
     assert await one.start() == 3
     yield one
     await one.stop()
@@ -79,6 +79,6 @@ async def test_a_producer_that_failed_is_replaced(broker: Kafka, sender: KafkaSe
 
 async def test_a_topic_that_is_missing_and_a_broker_that_is_not_there_are_said(broker: Kafka, free_port: int) -> None:
     with pytest.raises(TocsinError, match="no topic gw-missing; `tocsin topics apply` makes it"):
-        await KafkaSender(broker.address, "gw-missing").start()
+        await KafkaSender({"bootstrap_servers": broker.address}, "gw-missing").start()
     with pytest.raises(TocsinError, match=f"Kafka at 127.0.0.1:{free_port} cannot be used"):
-        await KafkaSender(f"127.0.0.1:{free_port}", TOPIC).start()
+        await KafkaSender({"bootstrap_servers": f"127.0.0.1:{free_port}"}, TOPIC).start()

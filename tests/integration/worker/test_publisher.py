@@ -99,3 +99,25 @@ async def test_a_redis_that_is_away_costs_no_more_than_its_timeout(free_port: in
     assert time.monotonic() - begun < 3 * TIMEOUT + 1
     assert registry.get_sample_value("tocsin_publish_failures_total") == 2
     await away.close()
+
+
+async def test_a_redis_that_hangs_holds_up_one_publish_and_not_the_next(
+    redis_server: Redis, publisher: Publisher, gateway: Gateway
+) -> None:
+    await publisher.publish({"g1": PARTS})
+    redis_server.pause()
+    try:
+        await publisher.publish({"g1": PARTS})
+        begun = time.monotonic()
+        for _ in range(50):
+            await publisher.publish({"g1": PARTS})
+        assert time.monotonic() - begun < TIMEOUT
+    finally:
+        redis_server.resume()
+    await publisher.beat()
+    await publisher.publish({"g1": PARTS})
+    numbers: list[int] = []
+    while 53 not in numbers:  # what was lost can be told from the number that follows
+        message = await gateway.next()
+        numbers += [message.number] if isinstance(message, Packed) else []
+    assert set(numbers) <= {1, 2, 53}, "the second may have come late"

@@ -1,0 +1,57 @@
+"""`tocsin revoke`: writes down for good that tokens count no more; every gateway follows it."""
+
+import time
+from typing import Final
+
+import jwt
+import msgspec
+
+from cli.kafka import Refused, admin, producer
+from gateway.auth import token_name
+from schemas.errors import BadToken, SettingsError
+from schemas.records import Revocation, encode
+from streams.settings import Settings
+
+LIFETIME: Final = 366 * 86_400.0  # s; the longest that a token may live for its user's revocation to reach it
+
+
+class _Claims(msgspec.Struct):
+    exp: float
+    jti: str | None = None
+
+
+def revocation_of(token: str, now: float) -> Revocation:
+    """Return the revocation of one token. Raises `BadToken` for what is none."""
+    try:
+        # The signature does not matter: to revoke what is no token of ours does no harm.
+        raw = jwt.decode(token, options={"verify_signature": False})
+        claims = msgspec.convert(raw, _Claims)
+    except (jwt.InvalidTokenError, UnicodeError, msgspec.ValidationError):
+        raise BadToken("--token is not a JWT with `exp`, so there is nothing to revoke") from None
+    if claims.exp <= now:
+        raise BadToken("the token has expired, so there is nothing to revoke")
+    return Revocation(at=now, until=claims.exp, token=claims.jti or token_name(token))
+
+
+async def revoke(settings: Settings, user: str | None, token: str | None, *, as_json: bool) -> int:
+    """Write one revocation and print it once Kafka has it; return 0.
+
+    Raises `SettingsError`, `BadToken`, `Unreachable` or `Refused`.
+    """
+    now = time.time()
+    if (user is None) == (token is None):
+        raise SettingsError("name a user, or a token with --token; not both")
+    record = revocation_of(token, now) if token else Revocation(at=now, until=now + LIFETIME, user=user)
+    topic = f"{settings.prefix}revocations"
+    async with admin(settings.kafka_options()) as client:
+        if topic not in await client.list_topics():
+            raise Refused(f"Kafka at {settings.kafka} has no topic {topic}; `tocsin topics apply` makes it")
+    async with producer(settings.kafka_options(), idempotent=settings.idempotence) as kafka:
+        await kafka.send_and_wait(topic, encode(record), record.key)
+    if as_json:
+        print(encode(record).decode())
+    elif record.token is None:
+        print(f"revoked: every token that {user} was given until now; gateways end its sessions within 2 s")
+    else:
+        print(f"revoked: token {record.token}; gateways end its sessions within 2 s")
+    return 0
