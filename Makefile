@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
-TESTS := $(wildcard tests/unit tests/contract tests/integration tests/interop tests/e2e)
+TESTS := $(wildcard tests/unit tests/fuzz tests/contract tests/integration tests/interop tests/e2e)
 # what the real servers and the clients of the tests need: command=Debian package
 SYSTEM := java=openjdk-17-jre-headless mvn=maven redis-server=redis-server node=nodejs npm=npm
 
@@ -29,6 +29,19 @@ demo: .venv/installed ## start everything on embedded servers and watch notifica
 test: system lint types ## install what is missing, then lint, types and all tests against real servers
 	$(BIN)/python -m stack.fetch
 	$(BIN)/python -m pytest --quiet --cov --cov-report=term $(TESTS)
+	$(BIN)/python -m pytest --quiet -m quick tests/faults
+
+.PHONY: faults
+faults: SYSTEM += go=golang-go faketime=faketime
+faults: system .venv/installed-dev ## break servers, networks and processes on purpose and prove that no promise is broken (ONLY=name: some)
+	$(BIN)/python -m stack.fetch
+	$(BIN)/python -m pytest --quiet tests/faults $(if $(ONLY),-k "$(ONLY)")
+
+.PHONY: soak
+soak: SYSTEM += go=golang-go
+soak: system .venv/installed-dev ## load with faults at random for MINUTES=60, then what was broken and what grows (SEED=n: again)
+	$(BIN)/python -m stack.fetch
+	exec $(BIN)/python -m proof.soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lint
 lint: .venv/installed-dev ## style, format and which room may import which
@@ -44,6 +57,10 @@ types: .venv/installed-dev ## mypy --strict
 bench: system .venv/installed-dev ## measure latency, priority and throughput on real servers (QUICK=1: one short run)
 	$(BIN)/python -m stack.fetch
 	exec $(BIN)/python -m bench $(if $(QUICK),--quick)
+
+.PHONY: fuzz
+fuzz: .venv/installed-dev ## a million hostile inputs for everything that reads what others say (INPUTS=1000000 SEED=)
+	exec $(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))
 
 .PHONY: clean
 clean: ## remove what was made in this folder: .venv, caches, .tocsin

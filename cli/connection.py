@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from ssl import SSLCertVerificationError
 from typing import Final
 from urllib.parse import urlencode
 
@@ -81,6 +82,11 @@ class Connection:
                     code = await self._session(socket)
             except InvalidStatus as exc:
                 pause = self._refused(exc.response.status_code, connected=connected)
+            except SSLCertVerificationError as exc:
+                raise Unreachable(
+                    f"the gateway at {self._url} has a certificate that is not good: {exc.verify_message} "
+                    "(SSL_CERT_FILE names the authorities, if not the system's)"
+                ) from exc
             except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as exc:
                 if not connected:
                     raise self._unreachable() from exc

@@ -167,7 +167,10 @@ async def run_demo(*, once: bool) -> int:
     try:
         start = time.monotonic()
         _say("starting Kafka, Redis and the store (embedded), one worker and one gateway")
-        async with deployment("--stack", "embedded") as ready, producer(ready.kafka, idempotent=False) as kafka:
+        async with (
+            deployment("--stack", "embedded") as ready,
+            producer({"bootstrap_servers": ready.kafka}, idempotent=False) as kafka,
+        ):
             _say(f"ready after {time.monotonic() - start:.1f} s")
             async with _story(ready, kafka) as story:
                 await story.tell()

@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 import msgspec
 import yaml
 
-from schemas import frames, records
+from schemas import frames, records, replays
 from streams.topics import Topics, load_topics
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -24,11 +24,14 @@ RECORDS: Final[Mapping[str, Sequence[type]]] = {
     "connections": CONNECTION_RECORDS,
     "statuses": (records.Status,),
     "dead-letters": (),
+    "replays": (replays.Run, replays.Marks),
+    "revocations": (records.Revocation,),
 }
 HEADERS: Final = {
     "tocsin-topic": "topic that the record came from",
     "tocsin-partition": "its partition",
     "tocsin-offset": "its offset",
+    "tocsin-time": "ms since 1970 at which Kafka took it",
     "tocsin-reason": f"a code: {', '.join(records.REASONS)}",
     "tocsin-error": "a sentence",
 }

@@ -2,9 +2,13 @@
 
 import uvloop
 
+from cli.reach import require_entry
 from gateway.app import serve
+from gateway.bucket import Limits
 from gateway.config import GatewayConfig, gateway_id
 from schemas.errors import SettingsError
+from streams.limits import Limit, limit_from
+from streams.security import server_context
 from streams.settings import Settings
 from telemetry.logs import setup_logging
 
@@ -17,25 +21,34 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         raise SettingsError("TOCSIN_IDLE must be longer than TOCSIN_HEARTBEAT, or every session would end")
     return GatewayConfig(
         id=gateway_id(settings.instance),
-        kafka=settings.kafka,
-        redis=settings.redis,
+        kafka=settings.kafka_options(),
+        redis=settings.redis_url(),
         secret=settings.secret,
         prefix=settings.prefix,
         idempotence=settings.idempotence,
         host=settings.host,
         port=settings.port,
         url=settings.url,
+        tls=server_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None,
+        metrics_host=settings.metrics_host,
         metrics_port=settings.metrics_port,
         origins=settings.origins,
         heartbeat=settings.heartbeat,
         idle=settings.idle,
         sessions=settings.sessions,
         drain=settings.drain,
+        stuck=settings.stuck,
+        pace=_pace(limit_from(settings.limit_connection, "TOCSIN_LIMIT_CONNECTION")),
     )
+
+
+def _pace(limit: Limit | None) -> Limits | None:
+    return Limits(rate=limit.count / limit.window * 1e6, burst=float(limit.count)) if limit else None
 
 
 def run_gateway(settings: Settings) -> None:
     """Run a gateway until it is told to stop; it drains then."""
     config = gateway_config(settings)
     setup_logging(settings.log_level, "gateway")
+    uvloop.run(require_entry(settings))
     uvloop.run(serve(config))

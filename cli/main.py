@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli import shell
+from cli import overseeing, shell
 from cli.operating import Json, store_app, topics_app
+from cli.replay_commands import dlq_app, replay_app
 
 app = typer.Typer(
     name="tocsin",
@@ -23,6 +24,9 @@ app = typer.Typer(
 )
 app.add_typer(topics_app, name="topics")
 app.add_typer(store_app, name="store")
+app.add_typer(replay_app, name="replay")
+app.add_typer(dlq_app, name="dlq")
+overseeing.declare(app)
 
 
 class Stack(StrEnum):

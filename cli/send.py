@@ -81,7 +81,7 @@ async def send(settings: Settings, sending: Sending, *, as_json: bool) -> int:
     name = f"notifications.{sending.lane}"
     number = load_topics(Path(settings.topics) if settings.topics else None).number_of(name)
     await _require(settings, settings.prefix + name)
-    async with producer(settings.kafka, idempotent=settings.idempotence) as kafka:
+    async with producer(settings.kafka_options(), idempotent=settings.idempotence) as kafka:
         outbox = _Outbox(kafka, settings.prefix + name, number, as_json=as_json)
         await _send_all(outbox, sending)
     return 0
@@ -89,7 +89,7 @@ async def send(settings: Settings, sending: Sending, *, as_json: bool) -> int:
 
 async def _require(settings: Settings, topic: str) -> None:
     """Look among all topics: asking for one by name would make it where the broker may."""
-    async with admin(settings.kafka) as client:
+    async with admin(settings.kafka_options()) as client:
         if topic not in await client.list_topics():
             raise Refused(f"Kafka at {settings.kafka} has no topic {topic}; `tocsin topics apply` makes it")
 

@@ -26,7 +26,7 @@ from streams.topics_plan import Change, Configure, Create, Note, plan, refusal, 
 async def plan_topics(settings: Settings, *, as_json: bool) -> int:
     """Print what `apply` would do; return 0 if nothing, 2 if something, 1 if it would refuse."""
     incarnations = await _known_incarnations(settings)
-    async with admin(settings.kafka) as client:
+    async with admin(settings.kafka_options()) as client:
         changes = await _changes(client, _wanted(settings), incarnations or {})
     _print_plan(changes, as_json=as_json, store_behind=incarnations is None)
     if verdict(changes) == "refused":
@@ -38,7 +38,7 @@ async def apply_topics(settings: Settings, *, as_json: bool) -> int:
     """Make the cluster what topics.yaml says; return 0. Raises `TopicsError`, having changed nothing, on re-keying."""
     if settings.store_url().startswith("sqlite:"):
         await migrations(settings.store_url()).apply()  # a local file needs no operator to plan its change
-    async with opened(settings) as store, admin(settings.kafka) as client:
+    async with opened(settings) as store, admin(settings.kafka_options()) as client:
         changes = await _changes(client, _wanted(settings), await store.incarnations())
         if reason := refusal(changes):
             raise TopicsError(reason)

@@ -29,9 +29,14 @@ from stack.deployment import Deployment, follow, supervise
 from stack.logs import Tail
 from stack.ready_file import remove_own, write_json
 from stack.servers import Server
+from streams.security import without_password
 from streams.settings import Settings, read_settings
 
 _EMBEDDED_TIMEOUT: Final = 6.0  # s: the embedded Kafka lets a group wait for half the session timeout
+_OF_OTHERS: Final = (
+    *(f"TOCSIN_KAFKA_{name}" for name in ("SECURITY", "USER", "PASSWORD", "CA", "CERT", "KEY")),
+    *(f"TOCSIN_{server}_{name}" for server in ("REDIS", "STORE") for name in ("PASSWORD", "CA")),
+)  # how to get into servers that are not ours; those that `up` starts ask for nothing
 
 
 def up(
@@ -54,7 +59,8 @@ def up(
     with DataFolder(_folder(stack, settings, data)) as folder:
         if stack == "embedded" and (previous := folder.forget_run()):
             _say(f"the embedded Kafka starts empty, so the store and tables of the run before are now in {previous}")
-        size = Size(workers, gateways, settings.host, gateway_port(settings.host, port), settings.drain)
+        tls = bool(settings.tls_cert)
+        size = Size(workers, gateways, settings.host, gateway_port(settings.host, port), settings.drain, tls)
         _Up(stack, settings, folder, size, ready_file, command).run(verbose=verbose)
     return 0
 
@@ -121,11 +127,13 @@ class _Up:
         shown.cancel()
 
     def _environment(self) -> Mapping[str, str]:
-        """Return our own environment, with what the embedded Kafka needs."""
-        if self._stack != "embedded":
+        """Return our own environment, without passwords for servers of our own, with what the embedded Kafka needs."""
+        if self._stack is None:
             return os.environ
+        if self._stack == "real":
+            return _without_entry(os.environ)
         # it gives no producer ids; on loopback an answer is lost only together with the broker itself
-        suited = {**os.environ, "TOCSIN_IDEMPOTENCE": "false"}
+        suited = {**_without_entry(os.environ), "TOCSIN_IDEMPOTENCE": "false"}
         if self._settings.session_timeout == Settings().session_timeout:
             suited["TOCSIN_SESSION_TIMEOUT"] = str(_EMBEDDED_TIMEOUT)
         return suited
@@ -134,11 +142,12 @@ class _Up:
         """Write the ready files anew; the first time say how to try it."""
         content = self._content()
         if self._ready_file:
-            write_json(self._ready_file, content)
+            shown = {"redis": without_password(content["redis"]), "store": without_password(content["store"])}
+            write_json(self._ready_file, content | shown)
         secret_file = "" if self._settings.secret else str(self._folder.secret_file)
         idempotence = self._stack != "embedded" and self._settings.idempotence
         near = {"prefix": self._settings.prefix, "secret_file": secret_file, "idempotence": idempotence}
-        write_json(UP_FILE, {**content, **near, "pid": os.getpid()})
+        write_json(UP_FILE, {**content, **near, "pid": os.getpid()}, private=True)  # URLs may hold passwords
         if not self._told:
             self._told = True
             print(self._summary(), flush=True)
@@ -164,6 +173,13 @@ class _Up:
             "Ctrl-C ends everything.",
         ]
         return "\n".join(lines)
+
+
+def _without_entry(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for the servers that `up` starts itself, whatever the settings say of others."""
+    files = {f"{name}_FILE" for name in _OF_OTHERS}
+    empty = {**dict.fromkeys(_OF_OTHERS, ""), "TOCSIN_KAFKA_SECURITY": "plaintext"}
+    return {name: value for name, value in environment.items() if name not in files} | empty
 
 
 def _say(line: str) -> None:

@@ -10,6 +10,7 @@ import faust
 import uvloop
 
 from agents.worker import ROLE, InboxWorker
+from cli.reach import require_entry
 from schemas.errors import SettingsError
 from store.urls import open_store
 from streams.settings import Settings
@@ -26,6 +27,7 @@ def run_worker(settings: Settings, role: str) -> None:
     if role != ROLE:
         raise SettingsError(f"there is no role {role!r}; this version has {ROLE}")
     setup_logging(settings.log_level, f"worker-{role}")
+    asyncio.run(require_entry(settings))
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from itertools import chain, repeat
 from typing import Any, Final, Protocol
 
@@ -38,8 +39,8 @@ class Sender(Protocol):
 class KafkaSender:
     """A `Sender` on a real Kafka: acks=all, idempotent. An idempotent batch waits for Kafka however long it takes."""
 
-    def __init__(self, servers: str, topic: str, *, idempotent: bool = True) -> None:
-        self._servers = servers
+    def __init__(self, kafka: Mapping[str, Any], topic: str, *, idempotent: bool = True) -> None:
+        self._kafka = kafka
         self._idempotent = idempotent
         self._topic = topic
         self._producer: Any = None
@@ -49,7 +50,7 @@ class KafkaSender:
     async def start(self) -> int:
         """Connect and return the topic's partition count. Raises `TocsinError` if there is no broker or no topic."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers,
+            **self._kafka,
             acks="all",
             enable_idempotence=self._idempotent,
             max_batch_size=MAX_BATCH,
@@ -62,7 +63,7 @@ class KafkaSender:
             partitions = None
         except KafkaError as exc:
             await producer.stop()
-            raise TocsinError(f"Kafka at {self._servers} cannot be used: {exc}") from None
+            raise TocsinError(f"Kafka at {self._kafka['bootstrap_servers']} cannot be used: {exc}") from None
         if not partitions:
             await producer.stop()
             raise TocsinError(f"Kafka has no topic {self._topic}; `tocsin topics apply` makes it")
@@ -127,6 +128,7 @@ class Writer:
         self._acks: asyncio.TimerHandle | None = None
         self._busy: dict[int, asyncio.Task[None]] = {}
         self._since: dict[int, float] = {}  # when the batch in flight was begun
+        metrics.outbox_writing.set_function(lambda: len(self._busy))
 
     def wake(self) -> None:
         """Look at the outbox soon; called whenever something was put in."""

@@ -29,13 +29,14 @@ class Addresses(msgspec.Struct, frozen=True):
 
 
 class Size(msgspec.Struct, frozen=True):
-    """How much of what: processes, the port that the gateways share, the seconds over which they drain."""
+    """How much of what: processes, the gateways' port and whether it speaks TLS, the seconds over which they drain."""
 
     workers: int
     gateways: int
     host: str
     port: int
     drain: float
+    tls: bool = False
 
 
 def servers_of(stack: Stack, folder: Path, logs: Path) -> tuple[list[Server], Addresses]:
@@ -66,13 +67,14 @@ def gateway_port(host: str, port: int) -> int:
 def gateway_url(size: Size) -> str:
     """Return what clients on this machine use to reach the gateways."""
     host = LOOPBACK if size.host in ("", "0.0.0.0", "::") else size.host  # noqa: S104 - compared, not bound
-    return f"ws://{f'[{host}]' if ':' in host else host}:{size.port}"
+    return f"{'wss' if size.tls else 'ws'}://{f'[{host}]' if ':' in host else host}:{size.port}"
 
 
 def told(environment: Mapping[str, str], addresses: Addresses, secret: str) -> dict[str, str]:
     """Return the environment of every process of the deployment: the given one, and where everything is."""
+    files = ("TOCSIN_REDIS_FILE", "TOCSIN_STORE_FILE", "TOCSIN_SECRET_FILE")  # read already: said once, not twice
     return {
-        **environment,
+        **{name: value for name, value in environment.items() if name not in files},
         "TOCSIN_KAFKA": addresses.kafka,
         "TOCSIN_REDIS": addresses.redis,
         "TOCSIN_STORE": addresses.store,

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file so that a reader sees all of it or none."""
+def write_json(path: Path, content: dict[str, Any], *, private: bool = False) -> None:
+    """Write a file so that a reader sees all of it or none; `private`: only we may read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     written = path.with_name(f".{path.name}.{os.getpid()}")
+    written.touch(0o600 if private else 0o666)  # less what the umask takes
     written.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
     written.replace(path)
 

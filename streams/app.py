@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import faust
+from faust.auth import SASLCredentials, SSLCredentials
 
 from streams.consumer import Transport
+from streams.recovery import Tables
 from streams.settings import Settings
 from streams.topics import app_id
 
@@ -25,6 +27,7 @@ def make_app(settings: Settings, role: str, *, partitions: int) -> Any:
     app = faust.App(
         app_id(settings.prefix, role),
         broker=[f"kafka://{address.strip()}" for address in settings.kafka.split(",")],
+        broker_credentials=_credentials(settings),
         store="rocksdb://?driver=rocksdict",
         datadir=str(folder),
         key_serializer="raw",
@@ -34,7 +37,7 @@ def make_app(settings: Settings, role: str, *, partitions: int) -> Any:
         topic_disable_leader=True,
         web_enabled=False,
         broker_session_timeout=settings.session_timeout,
-        broker_heartbeat_interval=settings.session_timeout / 3.3,
+        broker_heartbeat_interval=min(1.0, settings.session_timeout / 3.3),  # how soon all notice a rebalance
         broker_rebalance_timeout=60.0,
         broker_request_timeout=max(15.0, settings.session_timeout * 1.5),
         broker_commit_interval=0.5,
@@ -47,9 +50,23 @@ def make_app(settings: Settings, role: str, *, partitions: int) -> Any:
         stream_recovery_delay=0.0,
         producer_acks=-1,
         table_cleanup_interval=3600.0,
+        TableManager=Tables,
     )
     app.transport = Transport(app.conf.broker_consumer, app)
     return app
+
+
+def _credentials(settings: Settings) -> SSLCredentials | SASLCredentials | None:
+    options = settings.kafka_options()
+    context = options.get("ssl_context")
+    if "sasl_mechanism" not in options:
+        return SSLCredentials(context) if context else None
+    return SASLCredentials(
+        username=options["sasl_plain_username"],
+        password=options["sasl_plain_password"],
+        ssl_context=context,
+        mechanism=options["sasl_mechanism"],
+    )
 
 
 def raw_topic(app: Any, name: str) -> Any:

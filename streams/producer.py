@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -38,15 +38,16 @@ class Written(msgspec.Struct, frozen=True):
 class BatchProducer:
     """A producer (acks=all, idempotent where the broker can do that) that is handed whole record batches."""
 
-    def __init__(self, brokers: str, *, idempotent: bool = True) -> None:
+    def __init__(self, kafka: Mapping[str, Any], *, idempotent: bool = True) -> None:
         self._idempotent = idempotent
-        self._brokers = brokers
+        self._kafka = kafka
         self._producer: Any = None  # the client wants to be made inside the running loop
+        self.emitting = 0  # records that Kafka has not acknowledged
 
     async def start(self) -> None:
         """Connect to the brokers."""
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._brokers,
+            **self._kafka,
             acks="all",
             enable_idempotence=self._idempotent,
             max_batch_size=MAX_BATCH,
@@ -59,6 +60,14 @@ class BatchProducer:
         """Flush and disconnect."""
         if self._producer is not None:
             await self._producer.stop()
+
+    async def reachable(self, within: float) -> bool:
+        """Say whether Kafka answers within so many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                return bool(await self._producer.client.force_metadata_update())
+        except TimeoutError:
+            return False
 
     async def emit(self, emits: Iterable[Emit]) -> None:
         """Write records and return when every one of them is acknowledged; order is kept within a partition."""
@@ -75,7 +84,11 @@ class BatchProducer:
             for future, size in await self._send(topic, partition, records):
                 waits.append(future)
                 sizes.append(size)
-        done = await asyncio.gather(*waits)
+        self.emitting += sum(sizes)
+        try:
+            done = await asyncio.gather(*waits)
+        finally:
+            self.emitting -= sum(sizes)
         return [Written(d.topic, d.partition, d.offset, size) for d, size in zip(done, sizes, strict=True)]
 
     async def _send(self, topic: str, partition: int, records: Sequence[Emit]) -> list[tuple[asyncio.Future[Any], int]]:

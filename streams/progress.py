@@ -22,7 +22,9 @@ class Admission(Enum):
 class Progress:
     """The progress of one partition within one assignment; offsets are Kafka's."""
 
-    __slots__ = ("_acked", "_begun", "_confirmed", "_delivered", "_hole", "committed", "wanted", "watermark")
+    __slots__ = (
+        "_acked", "_begun", "_confirmed", "_delivered", "_hole", "_sought", "committed", "wanted", "watermark",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.wanted: int | None = None  # the next offset to deliver
@@ -33,6 +35,7 @@ class Progress:
         self._hole: tuple[int, int] | None = None  # (wanted, got) for which the partition was sought back
         self._confirmed: tuple[int, int] | None = None
         self._begun = False
+        self._sought: tuple[int, int] | None = None  # (wanted, end) for which the partition was read again
 
     def start(self, offset: int, committed: int | None) -> None:
         """Begin at `offset`."""
@@ -56,6 +59,16 @@ class Progress:
         self._delivered.append(offset)
         self.wanted = offset + 1
         return Admission.DELIVER
+
+    def missing(self, end: int) -> bool:
+        """Return whether to read again from `wanted` if nothing came of a partition that ends at `end`.
+
+        Once for each end: what does not come the second time is no record (compaction, a transaction marker).
+        """
+        if self.wanted is None or end <= self.wanted or self._sought == (self.wanted, end):
+            return False
+        self._sought = (self.wanted, end)
+        return True
 
     def undo(self, offset: int) -> None:
         """Take back the last admission: the delivery was cut short."""

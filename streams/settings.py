@@ -13,9 +13,11 @@ import msgspec
 from msgspec import Meta
 
 from schemas.errors import SettingsError
+from streams import security
 
 PREFIX: Final = "TOCSIN_"
-SECRET_NAMES: Final = ("secret",)
+SECRET_NAMES: Final = ("secret", "kafka_password", "redis_password", "store_password")
+IN_FILES: Final = (*SECRET_NAMES, "redis", "store")  # these may be given as TOCSIN_…_FILE, which names a file
 NOT_SETTINGS: Final = (f"{PREFIX}CONFIG", f"{PREFIX}CACHE")  # where settings and downloads lie
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -29,11 +31,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """All that can be set. Field `kafka` is the variable `TOCSIN_KAFKA`, and so on; the descriptions are its help."""
 
     kafka: Annotated[str, Meta(description="brokers, host:port separated by commas")] = "127.0.0.1:9092"
-    redis: Annotated[str, Meta(description="URL of Redis")] = "redis://127.0.0.1:6379/0"
+    kafka_security: Annotated[
+        Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
+        Meta(description="how brokers are reached: plaintext, ssl, sasl_plaintext or sasl_ssl"),
+    ] = "plaintext"
+    kafka_sasl: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
+        Meta(description="mechanism of SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+    ] = "SCRAM-SHA-512"
+    kafka_user: Annotated[str, Meta(description="user for SASL")] = ""
+    kafka_password: Annotated[str, Meta(description="password of that user")] = ""
+    kafka_ca: Annotated[
+        str,
+        Meta(description="file of the authorities that certificates of brokers are checked by; empty: the system's"),
+    ] = ""
+    kafka_cert: Annotated[str, Meta(description="file of our own certificate, where brokers ask for one")] = ""
+    kafka_key: Annotated[str, Meta(description="file of the key of that certificate, not encrypted")] = ""
+    redis: Annotated[str, Meta(description="URL of Redis; rediss:// for TLS")] = "redis://127.0.0.1:6379/0"
+    redis_password: Annotated[str, Meta(description="password of Redis, if it is not in the URL")] = ""
+    redis_ca: Annotated[str, Meta(description="file of the authorities for rediss://; empty: the system's")] = ""
     store: Annotated[
         str,
         Meta(description="cassandra://host:port/keyspace or sqlite:///path; empty: SQLite in the data folder"),
     ] = ""
+    store_password: Annotated[str, Meta(description="password of the user in the URL of Cassandra")] = ""
+    store_ca: Annotated[str, Meta(description="file of the authorities for Cassandra; given, TLS is used")] = ""
     secret: Annotated[Secret | None, Meta(description="HS256 key of the tokens, at least 32 characters")] = None
     idempotence: Annotated[
         bool,
@@ -48,6 +70,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: Annotated[str, Meta(description="address that the gateway listens on")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="port of the gateway")] = 8080
     url: Annotated[str, Meta(description="what clients use to reach the gateway; empty: ws://host:port")] = ""
+    tls_cert: Annotated[
+        str, Meta(description="file of the gateway's certificate and its chain; empty: the port speaks no TLS")
+    ] = ""
+    tls_key: Annotated[str, Meta(description="file of the key of that certificate, not encrypted")] = ""
+    metrics_host: Annotated[str, Meta(description="address that /metrics and /health listen on")] = "127.0.0.1"
     metrics_port: Annotated[
         Port, Meta(description="/metrics and /health of this process; 0: a free one, written to the log")
     ] = 0
@@ -62,17 +89,44 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     backlog: Annotated[Count, Meta(description="entries a log that a device is sent unasked when it comes back")] = (
         10_000
     )
+    limit_bulk: Annotated[
+        str,
+        Meta(description="entries/seconds that a user's `inbox/bulk` takes; what is over it is dropped; empty: any"),
+    ] = "600/60"
+    limit_normal: Annotated[str, Meta(description="the same of `inbox/normal`")] = ""
+    limit_connection: Annotated[
+        str,
+        Meta(description="entries/seconds of `inbox/bulk` that a session is sent, the rest waits there; empty: any"),
+    ] = "500/5"
+    limit_worker: Annotated[
+        str,
+        Meta(description="records/seconds of the lane bulk that a worker takes, the rest waits in Kafka; empty: any"),
+    ] = ""
     instance: Annotated[str, Meta(description="id of this worker in its group (static membership); empty: none")] = ""
     session_timeout: Annotated[
         Seconds, Meta(description="s after which Kafka gives a silent worker's partitions to others")
     ] = 10.0
+    stuck: Annotated[
+        Seconds, Meta(description="s without a sign of life after which a worker or gateway ends itself with code 70")
+    ] = 60.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
     ] = "info"
 
     def store_url(self) -> str:
-        """Return the store's URL, the SQLite file in the data folder if none was given."""
-        return self.store or f"sqlite:///{Path(self.data).absolute() / 'tocsin.db'}"
+        """Return the store's URL, the SQLite file in the data folder if none was given; it may hold a password."""
+        return security.store_url(self)
+
+    def redis_url(self) -> str:
+        """Return the URL that every client of Redis is made from; it may hold a password."""
+        return security.redis_url(self)
+
+    def kafka_options(self) -> dict[str, Any]:
+        """Return what every client of Kafka is made with: where the brokers are and how to reach them."""
+        return security.kafka_options(self)
+
+    def __repr__(self) -> str:
+        return f"Settings({redacted(self)})"
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -84,11 +138,34 @@ def read_values(environment: Mapping[str, str]) -> dict[str, Any]:
     """Return what an environment sets, by field, before it is checked; the environment wins over the file."""
     values: dict[str, Any] = {}
     if path := environment.get(f"{PREFIX}CONFIG"):
-        values.update(_from_file(Path(path)))
-    for name, value in environment.items():
-        if name.startswith(PREFIX) and name not in NOT_SETTINGS:
-            values[name.removeprefix(PREFIX).lower()] = value
+        values.update(_with_secrets(_from_file(Path(path))))
+    own = {name: value for name, value in environment.items() if name.startswith(PREFIX) and name not in NOT_SETTINGS}
+    values.update(_with_secrets({name.removeprefix(PREFIX).lower(): value for name, value in own.items()}))
     return values
+
+
+def _with_secrets(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values with those in files put in: `secret_file` becomes `secret`."""
+    for field in IN_FILES:
+        if (path := values.pop(f"{field}_file", None)) is None:
+            continue
+        name = f"{PREFIX}{field.upper()}"
+        if field in values:
+            raise SettingsError(f"{name} and {name}_FILE are both set; which one is meant?")
+        values[field] = _secret_in(f"{name}_FILE", str(path))
+    return values
+
+
+def _secret_in(name: str, path: str) -> str:
+    try:
+        secret = Path(path).read_text().strip()
+    except OSError as exc:
+        raise SettingsError(f"{name}: {path} cannot be read: {exc.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{name}: {path} is not text") from None
+    if not secret:
+        raise SettingsError(f"{name}: {path} is empty")
+    return secret
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:
@@ -97,10 +174,12 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
         if field not in Settings.__struct_fields__:
             raise SettingsError(f"{PREFIX}{field.upper()} is not a setting{_did_you_mean(field)}")
     try:
-        return msgspec.convert(values, Settings, strict=False)
+        settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as exc:
         message, _, path = str(exc).partition(" - at `$.")
         raise SettingsError(f"{PREFIX}{path.rstrip('`').upper()}: {message}") from None
+    security.check(settings)
+    return settings
 
 
 def _did_you_mean(field: str) -> str:
@@ -129,15 +208,7 @@ def redacted(settings: Settings) -> dict[str, Any]:
     for name in SECRET_NAMES:
         if shown[name]:
             shown[name] = "***"
-    return {name: _without_password(value) if isinstance(value, str) else value for name, value in shown.items()}
-
-
-def _without_password(value: str) -> str:
-    scheme, separator, rest = value.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    if not (separator and at):
-        return value
-    return f"{scheme}://{credentials.partition(':')[0]}:***@{host}"
+    return {name: security.without_password(v) if isinstance(v, str) else v for name, v in shown.items()}
 
 
 def descriptions() -> dict[str, str]:

@@ -1,0 +1,84 @@
+"""The thread in which the Kafka client lives: shorter turns than Faust's, and a look at who the group thinks we are."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from aiokafka.errors import UnknownMemberIdError
+from aiokafka.protocol.group import HeartbeatRequest
+from faust.transport.consumer import RecordMap
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from schemas.errors import TocsinError
+
+BROKER_WAIT_MS: Final = 20  # that a broker may hold a fetch: what lies in a partition that is left out waits as long
+RECOVERY_RECORDS: Final = 5_000  # that one fetch takes while tables are recovered; else what the app says
+
+
+class InstanceTaken(TocsinError):
+    """Another worker has joined the group under the instance id of this one."""
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust has no type information here
+    """Asks the broker in shorter turns than Faust's 1.5 s, and without pauses.
+
+    While a partition's records wait to be taken, aiokafka asks their broker for nothing for up to 100 ms, so that one
+    lane with a backlog would hold up every other.
+
+    A second worker with the same instance id takes the place of the first in the group. aiokafka does not see that: the
+    first would join again, take the place back, and so on. Here the first one ends.
+    """
+
+    def _create_worker_consumer(self, *args: Any, **kwargs: Any) -> Any:
+        client = super()._create_worker_consumer(*args, **kwargs)
+        client._fetch_max_wait_ms = BROKER_WAIT_MS  # noqa: SLF001 - Faust offers no setting; read when the client starts
+        return client
+
+    async def on_start(self) -> None:
+        """Start the client, then take the pause out of it and look at what the group answers."""
+        await super().on_start()
+        client = self._ensure_consumer()
+        client._fetcher._prefetch_backoff = 0.0  # noqa: SLF001 - see above; aiokafka is pinned
+        if self.app.conf.consumer_group_instance_id:
+            self._watch(client._coordinator)  # noqa: SLF001 - see above
+
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> RecordMap:  # noqa: ASYNC109  # Faust's signature
+        """Return what the client has; much at once while tables are recovered."""
+        client = self._ensure_consumer()
+        most = RECOVERY_RECORDS if self.app.in_recovery else client._max_poll_records  # noqa: SLF001 - see above
+        return await self.call_thread(self._fetch_records, client, active_partitions, timeout=timeout, max_records=most)
+
+    def _watch(self, coordinator: Any) -> None:
+        ask = coordinator._send_req  # noqa: SLF001 - see above
+        known = -float("inf")  # when the group last knew us
+
+        async def asked(request: Any) -> Any:
+            nonlocal known
+            answer = await ask(request)
+            now = time.monotonic()
+            if isinstance(request, HeartbeatRequest) and not answer.error_code:
+                known = now
+            elif UnknownMemberIdError.errno in codes(answer) and now - known < self.app.conf.broker_session_timeout:
+                await self._end()
+            return answer
+
+        coordinator._send_req = asked  # noqa: SLF001 - see above
+
+    async def _end(self) -> None:
+        error = InstanceTaken(
+            f"another worker uses TOCSIN_INSTANCE={self.app.conf.consumer_group_instance_id}, and the group has taken "
+            f"it in this one's place: give each worker an id of its own"
+        )
+        self.log.critical("%s", error)
+        await self.crash(error)
+
+
+def codes(answer: Any) -> Iterator[int]:
+    """Return the error codes of a coordinator's answer: one, or one a partition."""
+    if hasattr(answer, "error_code"):
+        yield answer.error_code
+    for _, partitions in getattr(answer, "topics", None) or ():
+        for *_, code in partitions:
+            if isinstance(code, int):
+                yield code
