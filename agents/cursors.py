@@ -37,6 +37,10 @@ class CursorWriter:
         """Return what the store may not have yet of a user."""
         return [cursor for group in (*self._writing, self._dirty) for cursor in _cursors(user, group.get(user, {}))]
 
+    def waiting(self) -> int:
+        """Return how many watermarks the store may not have yet."""
+        return sum(len(marks) for group in (*self._writing, self._dirty) for marks in group.values())
+
     def hurry(self) -> None:
         """Write at once: the partitions are being given up."""
         self._hurry.set()

@@ -1,7 +1,8 @@
 """The worker's end of the bus: numbered messages to gateways, beats, and which gateways are gone.
 
 Redis is never trusted to have delivered. Each message has a number, and a beat names the last one, so a gateway notices
-what it lacks and asks for it. So a publish that fails is counted, and nothing waits for Redis to come back.
+what it lacks and asks for it. So a publish that fails is counted, and nothing waits for Redis to come back: once it has
+let a publish time out, the next ones are lost without being tried, until it takes a beat again.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import redis.asyncio
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from schemas import bus
 from schemas.bus import Beat, Packed, Part
@@ -67,8 +69,10 @@ class Publisher:
         self._partitions: Mapping[int, int] = {}
         self._suspects: dict[str, float] = {}  # gateway: when a publish first reached nobody
         self._rhythm = Rhythm(time.monotonic())
+        self._hangs = False  # Redis has let a publish time out and taken no beat since
         self.dead: set[str] = set()
         self._metrics = metrics
+        metrics.suspects.set_function(lambda: len(self._suspects))
 
     async def close(self) -> None:
         """Disconnect."""
@@ -89,12 +93,16 @@ class Publisher:
         if not messages:
             return
         self._rhythm.traffic(time.monotonic())
+        if self._hangs:
+            self._metrics.publish_failures.inc(len(messages))
+            return
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for gateway, packed in messages:
                     pipe.publish(bus.gateway_channel(self._prefix, gateway), bus.encode(packed))
                 reached = await pipe.execute()
         except (RedisError, OSError, TimeoutError) as exc:
+            self._hangs = isinstance(exc, (RedisTimeout, TimeoutError))
             self._metrics.publish_failures.inc(len(messages))
             log.warning("Redis did not take %d messages: %s", len(messages), exc)
             return
@@ -130,6 +138,8 @@ class Publisher:
         except (RedisError, OSError, TimeoutError) as exc:
             self._metrics.publish_failures.inc()
             log.warning("Redis did not take a beat: %s", exc)
+        else:
+            self._hangs = False
 
     async def beat_for_ever(self) -> None:
         """Beat 0.5 s and 2 s after traffic, else every 10 s; look after suspect gateways on the way."""

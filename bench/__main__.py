@@ -1,16 +1,18 @@
-"""`python -m bench [latency|whole|priority ...] [--quick]`: tables of figures, each the median of three runs.
+"""`python -m bench [fairness|latency|priority|whole ...] [--quick]`: tables of figures, each the median of three runs.
 
 Machines are noisy: compare figures of one run with each other, not with those of another day.
+
+`python -m bench rebalance` and `python -m bench recovery` have options of their own; `--help` names them.
 """
 
 import argparse
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from statistics import median
 
 import uvloop
 
-from bench import latency, priority, whole
+from bench import fairness, latency, priority, rebalance, recovery, whole
 from bench.measure import show
 from cli.deployment import Ready, deployment
 from cli.kafka import hush
@@ -49,7 +51,20 @@ async def bench_priority(ready: Ready, *, quick: bool) -> None:
     show("A critical record, append to client in ms, 20 a second", columns, rows)
 
 
+async def bench_fairness(ready: Ready, *, quick: bool) -> None:
+    """Print what other users notice of one who gets half of all traffic."""
+    runs = [await fairness.run(ready, seconds=5 if quick else 15) for _ in range(1 if quick else 3)]
+    rows = []
+    for run in runs:
+        even, beside = run.even, run.beside
+        named = f"{run.rate:,.0f} of {run.capacity:,.0f}"
+        rows.append((named, even.p50, even.p99, beside.p50, beside.p99, beside.p99 / even.p99))
+    columns = ("records/s", "p50 evenly spread", "p99", "p50 beside the hot log", "p99", "ratio of p99")
+    show("100 users at 40 % of capacity, append to client in ms; one log with half of it", columns, rows)
+
+
 BENCHES: dict[str, Callable[..., Awaitable[None]]] = {
+    "fairness": bench_fairness,
     "latency": bench_latency,
     "priority": bench_priority,
     "whole": bench_whole,
@@ -64,7 +79,11 @@ async def main(names: list[str], *, stack: str, quick: bool) -> None:
             await BENCHES[name](ready, quick=quick)
 
 
+CHECKS: dict[str, Callable[[Sequence[str]], int]] = {"rebalance": rebalance.main, "recovery": recovery.main}
+
 if __name__ == "__main__":
+    if sys.argv[1:] and sys.argv[1] in CHECKS:  # these have options of their own
+        sys.exit(CHECKS[sys.argv[1]](sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=BENCHES, help="which; all if none is named")
     parser.add_argument("--quick", action="store_true", help="one short run instead of the median of three")

@@ -5,9 +5,10 @@ import time
 
 import msgspec
 
+from bench.device import Device, Seen
 from bench.load import Load
 from bench.measure import percentile
-from bench.swarm import Device, Seen, Swarm, created_ms, until
+from bench.swarm import Swarm, created_ms, until
 from cli.deployment import Ready
 
 USERS = [f"l{i}" for i in range(100)]

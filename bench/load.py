@@ -14,19 +14,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Load:
-    """Produces notifications; `acknowledged` holds, by user and lane, the ids that Kafka has taken, in order."""
+    """Produces notifications; `options` go to the client of Kafka.
 
-    def __init__(self, brokers: str) -> None:
-        self._brokers = brokers
+    `acknowledged` holds, by user, the ids that Kafka has taken, in order.
+    """
+
+    def __init__(self, brokers: str, **options: Any) -> None:
+        self._kafka = {"bootstrap_servers": brokers, **options}
         self._producer: Any = None
         self.acknowledged: defaultdict[str, list[str]] = defaultdict(list)
         self.count = 0
         self._run = secrets.token_hex(3)  # so that the ids of two loads on one deployment are not the same
 
     async def __aenter__(self) -> "Load":
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._brokers, acks="all", enable_idempotence=True, linger_ms=2
-        )
+        self._producer = AIOKafkaProducer(**self._kafka, acks="all", enable_idempotence=True, linger_ms=2)
         await self._producer.start()
         return self
 

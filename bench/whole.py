@@ -7,9 +7,10 @@ import time
 import msgspec
 from aiokafka import AIOKafkaConsumer
 
+from bench.device import Device, Seen
 from bench.load import Load
 from bench.measure import cpu_seconds, percentile, show
-from bench.swarm import Device, Seen, Swarm, created_ms, until
+from bench.swarm import Swarm, created_ms, until
 from cli.deployment import Ready
 
 

@@ -18,6 +18,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Sessions).decode
 
 
+def _key(user: str) -> bytes:
+    return b"user/" + user.encode()  # a user may be called like one of the keys that a table keeps for itself
+
+
 class ConnectionTable:
     """Sessions by user id."""
 
@@ -26,7 +30,7 @@ class ConnectionTable:
 
     def get(self, partition: int, user: str) -> Sessions:
         """Return the open sessions of a user."""
-        value = self._rocks.get(partition, user.encode())
+        value = self._rocks.get(partition, _key(user))
         return {} if value is None else _decode(value)
 
     async def write(self, producer: BatchProducer, states: dict[int, dict[str, Sessions]]) -> None:
@@ -34,9 +38,7 @@ class ConnectionTable:
         await self._rocks.write(
             producer,
             {
-                partition: [
-                    (user.encode(), _encode(sessions) if sessions else None) for user, sessions in changed.items()
-                ]
+                partition: [(_key(user), _encode(sessions) if sessions else None) for user, sessions in changed.items()]
                 for partition, changed in states.items()
             },
         )

@@ -2,10 +2,12 @@
 
 Faust's own `table[key] = value` sends one changelog record each and passes 4,000 a second at most. Here one micro-batch
 is one changelog batch a partition, awaited, and then one RocksDB WriteBatch that also carries the offset up to which
-the local files agree with the changelog: after a kill the files are a prefix of the changelog, never ahead of it.
+the local files agree with the changelog. That offset only moves on where the write continues it: a worker that was
+frozen, and writes after its successor, would else claim to know what lies between. What lies behind the offset is read
+again at the next assignment (`streams.recovery`).
 
-Files that are found broken are thrown away and made again from the changelog: at once if they cannot be opened, else
-at the next start, since the worker ends then.
+Files that are found broken are thrown away and made again from the changelog: at once if they cannot be opened or
+read at an assignment, else at the next start, since the worker ends then.
 
 This is the only module that reaches into Faust's RocksDB store (`_db_for_partition`, `offset_key`, `partition_path`,
 `rocksdb_options`); Faust is pinned, and a test fails when these change.
@@ -13,7 +15,8 @@ This is the only module that reaches into Faust's RocksDB store (`_db_for_partit
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -27,11 +30,25 @@ from streams.producer import BatchProducer, Emit, Written
 log = logging.getLogger(__name__)
 
 Change = tuple[bytes, bytes | None]  # key and new value; None deletes
+AS_OF: Final = b"__tocsin\0as-of__"  # key of the time at which the offset was noted, s since 1970
+# Memory for the files of a partition; Faust's 64 MiB for writes and 2 GiB for reads let a worker grow for hours.
+WRITES: Final = 4 * 1024 * 1024  # bytes, at most twice
+READS: Final = 8 * 1024 * 1024  # bytes
 BROKEN: Final = ("Corruption", "IO error: No such file")  # how RocksDB begins to say that files cannot be used
+
+
+FULL: Final = "IO error: No space left"  # how RocksDB begins to say that the disk is full
 
 
 class TableBroken(TocsinError):
     """The files of a table are broken; the next start makes them again from the changelog."""
+
+
+class DiskFull(TocsinError):
+    """The files of a table cannot grow; nothing is lost, since what was not written is not acked."""
+
+    def __init__(self, folder: Path, reason: Exception) -> None:
+        super().__init__(f"no space left on device for {folder}: free some, then start this worker again ({reason})")
 
 
 def _is_broken(exc: Exception) -> bool:
@@ -54,6 +71,8 @@ class _Rebuilding(RocksDBOptions):  # type: ignore[misc]  # Faust has no type in
         try:
             return super().open(folder, read_only=read_only)
         except Exception as exc:
+            if str(exc).startswith(FULL):
+                raise DiskFull(folder, exc) from exc
             if not _is_broken(exc):
                 raise
             log.error("%s is broken and is made again from its changelog: %s", folder, exc)  # noqa: TRY400  # no traceback
@@ -66,24 +85,35 @@ class RocksTable:
 
     def __init__(self, app: Any, name: str, *, partitions: int) -> None:
         self._faust = app.Table(name, partitions=partitions, key_type=bytes, value_type=bytes, default=None)
-        self._faust.data.rocksdb_options = _Rebuilding(use_rocksdict=True)
+        self._faust.data.rocksdb_options = _Rebuilding(
+            use_rocksdict=True, write_buffer_size=WRITES, max_write_buffer_number=2, block_cache_size=READS
+        )
         self.changelog: str = f"{app.conf.id}-{name}-changelog"
+        app.tables.files[self.changelog] = self
 
     def get(self, partition: int, key: bytes) -> bytes | None:
         """Return the value of a key of an owned partition. Raises `TableBroken`."""
         with self._noticing(partition):
-            value: bytes | None = self._faust.data._db_for_partition(partition).get(key)  # noqa: SLF001  # see module
+            value: bytes | None = self._open(partition).get(key)
         return value
+
+    def _open(self, partition: int) -> Any:
+        return self._faust.data._db_for_partition(partition)  # noqa: SLF001  # see module
+
+    def _folder(self, partition: int) -> Path:
+        return Path(self._faust.data.partition_path(partition))
 
     @contextmanager
     def _noticing(self, partition: int) -> Iterator[None]:
-        """Condemn the files of a partition if they turn out to be broken."""
+        """Condemn the files of a partition if they turn out to be broken. Raises `TableBroken` or `DiskFull`."""
         try:
             yield
         except Exception as exc:
+            folder = self._folder(partition)
+            if str(exc).startswith(FULL):
+                raise DiskFull(folder, exc) from exc
             if not _is_broken(exc):
                 raise
-            folder = Path(self._faust.data.partition_path(partition))
             _condemned(folder).touch()
             raise TableBroken(f"{folder} is broken, the next start makes it again: {exc}") from exc
 
@@ -100,14 +130,62 @@ class RocksTable:
                 self._apply(partition, items, written)
 
     def _apply(self, partition: int, items: Sequence[Change], written: Sequence[Written]) -> None:
-        store = self._faust.data
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, value in items:
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        last = max(run.offset + run.count - 1 for run in written if run.partition == partition)
-        batch.put(store.offset_key, str(last).encode())
         with self._noticing(partition):
-            store._db_for_partition(partition).write(batch)  # noqa: SLF001  # see module
+            files = self._open(partition)
+            have = before = int(files.get(self._faust.data.offset_key) or -1)
+            for run in written:
+                if run.partition == partition and run.offset == have + 1:
+                    have += run.count
+            if have != before:
+                self._note(batch, have)
+            files.write(batch)
+
+    def _note(self, batch: Any, offset: int) -> None:
+        batch.put(self._faust.data.offset_key, b"%d" % offset)
+        batch.put(AS_OF, b"%d" % time.time())
+
+    # -- TableFiles ----------------------------------------------------------------------------------------------------
+
+    def offset(self, partition: int) -> int | None:
+        """Return up to which offset the files hold the changelog; None: nothing is known. Throws broken files away."""
+        try:
+            found = self._open(partition).get(self._faust.data.offset_key)
+            return None if found is None else int(found)
+        except Exception as exc:
+            if not _is_broken(exc):
+                raise
+            self.throw_away(partition, str(exc))
+            return None
+
+    def age(self, partition: int) -> float:
+        """Return for how long the files have not been known to agree with the changelog, s. Raises `TableBroken`."""
+        with self._noticing(partition):
+            return time.time() - int(self._open(partition).get(AS_OF) or 0)
+
+    def recover(self, partition: int, records: Iterable[Any], offset: int) -> None:
+        """Apply changelog records; from then on the files hold the changelog up to `offset`. Raises `TableBroken`."""
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        put = batch.put
+        for record in records:
+            if record.value is None:
+                batch.delete(record.key)
+            else:
+                put(record.key, record.value)
+        self._note(batch, offset)
+        with self._noticing(partition):
+            self._open(partition).write(batch)
+
+    def throw_away(self, partition: int, why: str) -> None:
+        """Begin again with empty files, and say why."""
+        folder = self._folder(partition)
+        log.error("%s is thrown away and made again from its changelog: %s", folder, why)
+        files = self._faust.data._dbs.pop(partition, None)  # noqa: SLF001  # see module
+        if files is not None:
+            files.close()
+        shutil.rmtree(folder, ignore_errors=True)

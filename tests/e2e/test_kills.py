@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.device import Device
 from bench.load import Load
-from bench.swarm import Device, Swarm, until
+from bench.swarm import Swarm, until
 from tests.system import System, start, stop
 
 RATE = 300  # records a second

@@ -12,7 +12,7 @@ import pytest
 import typer.main
 from prometheus_client import CollectorRegistry
 
-from bench.__main__ import BENCHES
+from bench.__main__ import BENCHES, CHECKS
 from cli.docs import HEADERS
 from cli.main import app
 from gateway import codes
@@ -161,9 +161,10 @@ def test_the_examples_of_frames_are_frames() -> None:
 
 def test_the_examples_of_records_are_records() -> None:
     examples = re.findall(r"```json\n(.*?)```", section(PROTOCOL, "Kafka"), re.DOTALL)
-    value, status = (example.encode() for example in examples)
+    value, status, revocation = (example.encode() for example in examples)
     assert records.decode_notification(b"u1", value).id == "order-42-paid"
     assert msgspec.json.decode(status, type=records.Status).state == "expired"
+    assert records.decode_revocation(revocation).user == "u1"
 
 
 def test_every_field_of_a_notification_is_explained() -> None:
@@ -223,7 +224,8 @@ def test_every_dependency_has_its_reason_and_every_room_its_place() -> None:
 
 
 def test_every_benchmark_is_explained() -> None:
-    assert BENCHES.keys() == rows(section("performance.md", "How it is measured")).keys() - {"benchmark"}
+    explained = rows(section("performance.md", "How it is measured")).keys() - {"benchmark"}
+    assert BENCHES.keys() | CHECKS.keys() == explained
 
 
 def test_every_module_that_is_named_exists() -> None:

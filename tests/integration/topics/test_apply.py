@@ -55,7 +55,7 @@ async def incarnations(settings: Settings) -> dict[str, int]:
 
 
 async def delete(settings: Settings, *names: str) -> None:
-    async with admin(settings.kafka) as client:
+    async with admin(settings.kafka_options()) as client:
         await client.delete_topics([settings.prefix + name for name in names])
         while {settings.prefix + name for name in names} & set(await client.list_topics()):
             pass  # each question takes its time
@@ -65,7 +65,7 @@ async def test_apply_makes_what_plan_shows_and_then_nothing_is_left(settings: Se
     assert await plan_topics(settings, as_json=False) == 2
     assert await apply_topics(settings, as_json=False) == 0
     assert await plan_topics(settings, as_json=False) == 0
-    async with admin(settings.kafka) as client:
+    async with admin(settings.kafka_options()) as client:
         wanted = {topic.name: topic for topic in load_topics().wanted(settings.prefix, "dev")}
         found = await actual_topics(client, wanted)
     assert found.keys() == wanted.keys()
@@ -83,7 +83,7 @@ async def test_apply_may_be_repeated(settings: Settings, capsys: pytest.CaptureF
 
 async def test_plan_makes_nothing(settings: Settings, tmp_path: Path) -> None:
     await plan_topics(settings, as_json=True)
-    async with admin(settings.kafka) as client:
+    async with admin(settings.kafka_options()) as client:
         assert not [name for name in await client.list_topics() if name.startswith(settings.prefix)]
 
 
@@ -120,14 +120,14 @@ async def test_other_partitions_are_refused_and_nothing_is_changed(settings: Set
     assert await plan_topics(more, as_json=False) == 1
     with pytest.raises(TopicsError, match=r"would re-key: .*notifications\.normal \(4 -> 8 partitions\)"):
         await apply_topics(more, as_json=False)
-    async with admin(settings.kafka) as client:
+    async with admin(settings.kafka_options()) as client:
         assert settings.prefix + "statuses" not in await client.list_topics()
 
 
 async def test_a_new_value_is_set_and_what_somebody_else_set_stays(on_kafka: Settings, tmp_path: Path) -> None:
     await apply_topics(on_kafka, as_json=False)
     name = on_kafka.prefix + NORMAL
-    async with admin(on_kafka.kafka) as client:
+    async with admin(on_kafka.kafka_options()) as client:
         own = {key: str(s.value) for key, s in (await actual_topics(client, [name]))[name].config.items() if s.own}
         change = Configure(name, {"segment.ms": (None, "3600000")}, {**own, "segment.ms": "3600000"})
         await configure(client, change)
@@ -135,7 +135,7 @@ async def test_a_new_value_is_set_and_what_somebody_else_set_stays(on_kafka: Set
     assert await plan_topics(longer, as_json=False) == 2
     await apply_topics(longer, as_json=False)
     assert await plan_topics(longer, as_json=False) == 0
-    async with admin(on_kafka.kafka) as client:
+    async with admin(on_kafka.kafka_options()) as client:
         config = (await actual_topics(client, [name]))[name].config
     assert config["retention.ms"].value == "700000000"
     assert config["segment.ms"].value == "3600000"

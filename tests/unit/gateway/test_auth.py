@@ -1,6 +1,5 @@
 import base64
 import json
-import time
 
 import jwt
 import pytest
@@ -10,6 +9,13 @@ from schemas.errors import BadToken
 
 SECRET = "only the tests know this secret, and it is long enough for every HMAC"
 NOW = 1_800_000_000.0
+
+
+# It brings the key that it was signed with, and says where others lie: keys are ours, whatever a header names.
+KEY_OF_ITS_OWN = jwt.encode(
+    {"sub": "u1", "exp": NOW + 60}, "a key that the client has made up for itself", "HS256",
+    headers={"kid": "../../dev/null", "jku": "http://evil/keys", "jwk": {"kty": "oct", "k": "YSBrZXk"}},
+)  # fmt: skip
 
 
 def check(token: str) -> object:
@@ -60,7 +66,20 @@ def test_clocks_may_differ_a_little() -> None:
         signed(sub="u" * 257),
         signed(device=7),
         signed(device=""),
-        signed(nbf=time.time() + 3600),
+        signed(nbf=NOW + 3600),
+        signed(nbf="now"),
+        signed(iat=NOW + 3600),
+        signed(iat="now"),
+        signed(iat=float("inf")),
+        signed(aud="somebody else"),
+        signed(sub=["u1"]),
+        signed(sub={"id": "u1"}),
+        signed(jti=""),
+        signed(jti=7),
+        signed(exp=10**300),
+        jwt.encode({"sub": "u1", "exp": NOW + 60}, SECRET, "HS256", headers={"crit": ["x"], "x": 1}),
+        jwt.encode({"sub": "u1", "exp": NOW + 60}, None, "none"),
+        KEY_OF_ITS_OWN,
         jwt.encode({"exp": NOW + 60}, SECRET, "HS256"),
         jwt.encode({"sub": "u1"}, SECRET, "HS256"),
         signed()[:-2],
@@ -98,3 +117,9 @@ def test_the_token_s_own_header_does_not_choose_the_algorithm(algorithm: str) ->
 )
 def test_origins(setting: str, origin: str | None, host: str | None, allowed: bool) -> None:
     assert Origins(setting).allow(origin, host) is allowed
+
+
+def test_an_issuer_whose_clock_is_a_little_ahead_is_believed() -> None:
+    check(signed(iat=NOW + LEEWAY - 0.1, nbf=NOW + LEEWAY - 0.1))
+    with pytest.raises(BadToken, match="not valid yet"):
+        check(signed(iat=NOW + LEEWAY + 0.1))

@@ -13,6 +13,7 @@ from faust.types import TP
 
 from streams.app import make_app
 from streams.consumer import Consumer, MembershipLost
+from streams.remade import TopicRemade
 from streams.settings import Settings
 
 SOURCE, OTHER = TP("notes", 0), TP("notes", 1)
@@ -30,6 +31,9 @@ class Watcher:
 
     def handed_over(self) -> None:
         self.told.append("handed over")
+
+    def tore(self, sources: set[TP]) -> None:
+        """Do nothing: the consumer logs it."""
 
     async def took_over(self, partitions: set[int]) -> None:
         self.told.append(partitions)
@@ -50,11 +54,20 @@ class Kafka:
         self.commits: list[dict[TP, int]] = []
         self.committed: dict[TP, int | None] = {SOURCE: 0}
         self.takes_commits = True
+        self.end = 100
         consumer.watcher = Watcher()
         consumer.callback = self.callback
         consumer._to_message = lambda tp, record: Message(tp, record.offset)
         consumer._is_changelog_tp = lambda tp: tp.topic.endswith("-changelog")
-        for name in ("seek_wait", "seek_to_committed", "earliest_offsets", "assignment", "highwater", "_commit"):
+        for name in (
+            "seek_wait",
+            "seek_to_committed",
+            "earliest_offsets",
+            "assignment",
+            "highwater",
+            "highwaters",
+            "_commit",
+        ):
             monkeypatch.setattr(consumer, name, getattr(self, name))
         monkeypatch.setattr(type(consumer), "scheduler", SimpleNamespace(iterate=self.iterate), raising=False)
         app = consumer.app
@@ -81,7 +94,10 @@ class Kafka:
         return set(self.committed)
 
     def highwater(self, _tp: TP) -> int:
-        return 100
+        return self.end
+
+    async def highwaters(self, *tps: TP) -> Mapping[TP, int]:
+        return dict.fromkeys(tps, self.end)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         self.commits.append(dict(offsets))
@@ -152,6 +168,19 @@ async def test_a_hole_is_read_again_before_it_is_believed(kafka: Kafka) -> None:
     assert kafka.seeks == [{SOURCE: 0}]
     await kafka.fetch(SOURCE, 4, 5)
     assert kafka.delivered == [(SOURCE, 4), (SOURCE, 5)]
+
+
+async def test_the_last_fetch_is_read_again_if_it_got_lost(consumer: Consumer, kafka: Kafka) -> None:
+    await kafka.assign()
+    await kafka.fetch(SOURCE, *range(97))
+    kafka.seeks.clear()
+    await consumer._nothing_came({SOURCE}, consumer.assignment_epoch)
+    assert kafka.seeks == [{SOURCE: 97}], "the partition ends at 100"
+    await consumer._nothing_came({SOURCE}, consumer.assignment_epoch)
+    assert len(kafka.seeks) == 1, "what does not come the second time is no record"
+    await kafka.fetch(SOURCE, *range(97, 100))
+    await consumer._nothing_came({SOURCE}, consumer.assignment_epoch)
+    assert len(kafka.seeks) == 1
 
 
 async def test_what_was_delivered_is_not_delivered_again(kafka: Kafka) -> None:
@@ -294,3 +323,37 @@ async def test_messages_in_work_are_waited_for_until_they_are_acked_or_given_up(
     assert not consumer.unacked
     assert first.acked
     assert not second.acked
+
+
+@pytest.fixture
+def crashes(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    found: list[BaseException] = []
+
+    async def crash(exc: BaseException) -> None:
+        found.append(exc)
+
+    monkeypatch.setattr(consumer, "crash", crash)
+    return found
+
+
+async def test_a_commit_beyond_the_end_ends_the_worker(kafka: Kafka, crashes: list[BaseException]) -> None:
+    kafka.committed, kafka.end = {SOURCE: 101}, 100
+    await kafka.assign()
+    assert [type(exc) for exc in crashes] == [TopicRemade]
+    assert "ends at 100, and offset 100 was processed" in str(crashes[0])
+
+
+async def test_a_commit_at_the_end_is_fine(kafka: Kafka, crashes: list[BaseException]) -> None:
+    kafka.committed, kafka.end = {SOURCE: 100}, 100
+    await kafka.assign()
+    assert crashes == []
+
+
+async def test_a_topic_that_is_made_again_while_it_is_read_ends_the_worker(
+    kafka: Kafka, crashes: list[BaseException]
+) -> None:
+    kafka.committed = {SOURCE: 50}
+    await kafka.assign()
+    kafka.end = 2
+    await kafka.fetch(SOURCE, 0, 1)
+    assert [type(exc) for exc in crashes] == [TopicRemade]

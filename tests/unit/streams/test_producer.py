@@ -57,7 +57,7 @@ class Client:
 
 
 def producer_on(client: Client) -> BatchProducer:
-    producer = BatchProducer("127.0.0.1:1")
+    producer = BatchProducer({"bootstrap_servers": "127.0.0.1:1"})
     producer._producer = client
     return producer
 
@@ -119,4 +119,4 @@ async def test_emit_returns_when_everything_is_acknowledged(client: Client) -> N
 
 
 async def test_a_producer_that_never_started_can_be_stopped() -> None:
-    await BatchProducer("127.0.0.1:1").stop()
+    await BatchProducer({"bootstrap_servers": "127.0.0.1:1"}).stop()

@@ -33,6 +33,8 @@ def test_numbers_that_ids_carry_have_not_changed() -> None:
         "connections": 4,
         "statuses": 5,
         "dead-letters": 6,
+        "replays": 7,
+        "revocations": 8,
     }
 
 

@@ -12,7 +12,7 @@ from streams.producer import BatchProducer, Emit, Written
 from streams.settings import Settings
 from tables.connections import ConnectionTable
 from tables.logs import LogTable
-from tables.rocks import RocksTable, TableBroken
+from tables.rocks import DiskFull, RocksTable, TableBroken
 
 
 class Changelog:
@@ -86,6 +86,17 @@ async def test_what_the_changelog_did_not_take_is_not_in_the_files(
     assert offset_of(table, 0) is None
 
 
+async def test_what_others_wrote_in_between_is_read_again(
+    table: RocksTable, producer: BatchProducer, changelog: Changelog
+) -> None:
+    """A worker that was frozen writes late: its files must not claim to know what its successor wrote meanwhile."""
+    await table.write(producer, {0: [(b"a", b"1"), (b"b", b"1")]})
+    changelog.records["p.tocsin-inbox-logs-changelog", 0].append(Emit("", b"b", b"successor's"))
+    await table.write(producer, {0: [(b"a", b"late")]})
+    assert offset_of(table, 0) == b"1", "so that 2 and 3 are read at the next assignment"
+    assert table.get(0, b"a") == b"late"
+
+
 def reopened(table: RocksTable, partition: int = 0) -> Path:
     """Close the files of a partition, as a worker's end does, and return where they are."""
     table._faust.data._dbs.pop(partition).close()
@@ -108,6 +119,23 @@ async def test_files_that_cannot_be_opened_are_made_anew_without_an_offset(
     assert table.get(0, b"a") is None
     assert offset_of(table, 0) is None, "so all of the changelog is read"
     assert table.get(1, b"a") == b"1"
+
+
+async def test_a_full_disk_is_named_and_the_files_are_kept(table: RocksTable, producer: BatchProducer) -> None:
+    class Full:
+        def get(self, _key: bytes) -> None:
+            return None
+
+        def write(self, _batch: Any) -> None:
+            raise Exception("IO error: No space left on device: While appending to file: 4.log")  # noqa: TRY002  # what RocksDB raises
+
+    await table.write(producer, {0: [(b"a", b"1")]})
+    reopened(table)
+    table._faust.data._dbs[0] = Full()
+    with pytest.raises(DiskFull, match=r"no space left on device for .*logs-0\.db: free some"):
+        await table.write(producer, {0: [(b"a", b"2")]})
+    del table._faust.data._dbs[0]
+    assert table.get(0, b"a") == b"1"
 
 
 async def test_files_found_broken_in_use_end_the_worker_and_are_made_anew_at_the_next_start(
@@ -163,3 +191,18 @@ async def test_a_user_without_sessions_leaves_nothing_behind(
     assert connections.get(0, "ann") == {}
     (records,) = changelog.records.values()
     assert records[-1].value is None
+
+
+async def test_a_user_called_like_a_key_of_the_table_itself_is_a_user(
+    app: Any, producer: BatchProducer, changelog: Changelog
+) -> None:
+    connections = ConnectionTable(app, partitions=2)
+    sessions = {"s": Place("g", "phone")}
+    await connections.write(producer, {0: {"ann": sessions, "__faust\0offset__": sessions}})
+    assert connections._rocks.offset(0) == 1
+    assert connections.get(0, "__faust\0offset__") == sessions
+
+
+def test_the_files_of_a_partition_take_little_memory_however_much_is_written(app: Any) -> None:
+    options = RocksTable(app, "t", partitions=2)._faust.data.rocksdb_options
+    assert options.write_buffer_size * options.max_write_buffer_number + options.block_cache_size <= 16 * 1024 * 1024
