@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -47,11 +48,11 @@ class Process:
             [sys.executable, "-c", code], env=environment | settings, stderr=subprocess.PIPE, text=True
         )
 
-    def ready(self) -> dict[str, object]:
+    def ready(self) -> dict[str, Any]:
         """Return what `/health/ready` says, empty while nobody listens."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/health/ready", timeout=2) as response:
-                body: dict[str, object] = json.load(response)
+                body: dict[str, Any] = json.load(response)
         except urllib.error.HTTPError as exc:
             with exc:
                 body = json.load(exc)
@@ -62,6 +63,14 @@ class Process:
     def until(self, **wanted: object) -> None:
         deadline = time.monotonic() + 60
         while not wanted.items() <= (said := self.ready()).items():
+            assert self.child.poll() is None, self.child.communicate()[1]
+            assert time.monotonic() < deadline, said
+            time.sleep(0.05)
+
+    def until_it_waits(self, **reasons: str) -> None:
+        """Wait until it says that it is not ready for these reasons, and perhaps for others."""
+        deadline = time.monotonic() + 60
+        while not reasons.items() <= (said := self.ready()).get("reasons", {}).items():
             assert self.child.poll() is None, self.child.communicate()[1]
             assert time.monotonic() < deadline, said
             time.sleep(0.05)
@@ -97,7 +106,7 @@ def test_several_processes_share_a_port_and_end_cleanly(servers: dict[str, str])
 def test_a_redis_that_is_not_there_is_said_and_waited_for(servers: dict[str, str]) -> None:
     address = f"redis://127.0.0.1:{free_port()}/0"
     with process(servers | {"TOCSIN_PORT": "0", "TOCSIN_REDIS": address}) as one:
-        one.until(reasons={"gateway": "waiting for Redis", "redis": "no connection to Redis"})
+        one.until_it_waits(gateway="waiting for Redis", redis="no connection to Redis")
         code, told = one.end()
     assert code == 0
     assert len(told.splitlines()) == 1

@@ -143,6 +143,20 @@ def test_a_long_log_is_looked_at_up_to_a_bound() -> None:
     assert [(op.kind, op.id) for op in found] == [("append", "x1"), ("append", "x2"), ("read", "x1"), ("read", "x2")]
 
 
+def test_a_long_log_with_places_that_nobody_read_is_linearizable() -> None:
+    events: list[AnyEvent] = []
+    for number in range(1, 6):
+        at = float(number)
+        events += [
+            Produce(at=at, op=number, user="u1", lane="bulk", id=f"x{number}"),
+            Produced(at=at + 0.1, op=number, partition=0, offset=number),
+        ]
+        if number != 2:  # its place in the log was skipped
+            entry = Entry(at=at + 0.2, user="u1", device="phone", log="inbox/bulk", seq=number, id=f"x{number}")
+            events.append(entry)
+    assert judge_logs(operations(events, bound=3)).verdict == LINEARIZABLE
+
+
 def test_logs_are_judged_apart_and_the_bad_one_is_named() -> None:
     good = [Operation("append", "a", 0, 1, 2), Operation("read", "a", 1, 3, 3)]
     bad = [Operation("append", "a", 0, 4, 5), Operation("read", "a", 1, 3, 3)]

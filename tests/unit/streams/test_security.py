@@ -2,6 +2,7 @@
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -120,7 +121,7 @@ def test_authorities_arrive(tmp_path: Path) -> None:
     file = tmp_path / "a & b?.pem"
     file.write_text("x")
     url = Settings(redis="rediss://h:6380/0", redis_ca=str(file)).redis_url()
-    assert parse_url(url)["ssl_ca_certs"] == str(file)
+    assert dict(parse_url(url))["ssl_ca_certs"] == str(file)
     for more in ("", "?replication=3"):
         found = parse(Settings(store=f"cassandra://h/k{more}", store_ca=str(file)).store_url())
         assert isinstance(found, Address)
@@ -128,7 +129,7 @@ def test_authorities_arrive(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_shown() -> None:
-    values = dict.fromkeys(SECRET_NAMES, CANARY * 4)
+    values: dict[str, Any] = dict.fromkeys(SECRET_NAMES, CANARY * 4)
     settings = Settings(**values, redis=f"redis://u:{CANARY}@h", store=f"cassandra://u:{CANARY}@h/k")
     assert CANARY not in str(redacted(settings))
     assert CANARY not in repr(settings)

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from schemas.errors import TopicsError
 from telemetry.logs import QUIET, setup_logging
 
 
@@ -30,3 +31,16 @@ def test_libraries_are_heard_from_warning_on(capsys: pytest.CaptureFixture[str])
     for _ in range(3):
         logging.getLogger("aiokafka.consumer").warning("%s", "trouble")
     assert [line.rpartition(" ")[2] for line in capsys.readouterr().err.splitlines()] == ["trouble"]
+
+
+def test_an_error_that_says_what_to_do_has_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging("info", "gateway")
+    for error in (TopicsError("run `tocsin topics apply`"), ValueError("ours")):
+        try:
+            raise error
+        except (TopicsError, ValueError):
+            logging.getLogger("some.part").exception("it failed")
+    logging.getLogger("some.part").error("it failed", exc_info=(None, None, None))
+    text = capsys.readouterr().err
+    assert text.count("Traceback") == 1
+    assert "NoneType" not in text
