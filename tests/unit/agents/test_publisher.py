@@ -1,6 +1,7 @@
 """The worker's end of the bus: when beats are due, how messages are numbered and cut, when a gateway is dead."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -194,3 +195,22 @@ def test_while_redis_is_away_nobody_dies(publisher: Publisher, redis: Redis, clo
     drive(publisher.publish({"g1": [part()]}))
     redis.away = True
     assert looked_after(publisher, clock, LEASE_GONE + 1) == set()
+
+
+class ClosedUnder(Redis):
+    """A client whose connection has just been closed by Redis: uvloop does not say so with an error of connections."""
+
+    def pipeline(self, *, transaction: bool) -> Any:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    async def publish(self, channel: str, data: bytes) -> int:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+
+def test_a_connection_that_is_closed_while_it_is_written_to_loses_a_message_and_no_more(
+    clock: Clock, publisher: Publisher, registry: CollectorRegistry
+) -> None:
+    publisher._redis = ClosedUnder()
+    drive(publisher.publish({"g": [Part(partition=0, epoch=1)]}))
+    drive(publisher.beat())
+    assert registry.get_sample_value("tocsin_publish_failures_total") == 2

@@ -70,7 +70,8 @@ def test_the_verdicts_are_the_same_in_any_batches_and_under_any_owner(steps: lis
         times.append(now)
     records = [record(i, ts) for i, ts in enumerate(times)]
     _, expected = fold(EMPTY, (), records, LOG, THREE_IN_10_S)
-    state, rows, marks = EMPTY, [], ()  # type: tuple[LogState, list[Row], Any]
+    state, marks = EMPTY, tuple[Mark, ...]()
+    rows: list[Row] = []
     for one, (_, fails_over) in zip(records, steps, strict=True):
         if fails_over:  # another owner reads the rows
             head = head_of(rows)

@@ -349,7 +349,7 @@ async def test_a_limit_leaves_records_in_kafka(monkeypatch: pytest.MonkeyPatch) 
 
     running = Running(handle)
     running.runner._limit = Limit(10, 1_000_000)
-    monkeypatch.setattr(module.asyncio, "sleep", pause)
+    monkeypatch.setattr(asyncio, "sleep", pause)
     running.queue.put(*[b"1"] * 30)
     await running.finish()
     assert 1.9 < sum(pauses) <= 2.0  # 10 at once, 20 more in two seconds
