@@ -10,7 +10,7 @@ import typer
 
 from cli import overseeing, shell
 from cli.operating import Json, store_app, topics_app
-from cli.replay_commands import dlq_app, replay_app
+from cli.replay.commands import dlq_app, replay_app
 
 app = typer.Typer(
     name="tocsin",
@@ -26,7 +26,6 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(store_app, name="store")
 app.add_typer(replay_app, name="replay")
 app.add_typer(dlq_app, name="dlq")
-overseeing.declare(app)
 
 
 class Stack(StrEnum):
@@ -198,3 +197,6 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     print(f"tocsin {installed('tocsin')}")
+
+
+overseeing.declare(app)  # after what comes first in the help: starting it and trying it

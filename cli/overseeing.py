@@ -76,6 +76,6 @@ def doctor(as_json: Json = False) -> None:
 
     Exit code 1 when something is.
     """
-    from cli.doctor import examine
+    from cli.doctor.report import examine
 
     shell.run(examine(shell.near_settings(), as_json=as_json))

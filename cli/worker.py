@@ -11,7 +11,7 @@ import uvloop
 
 from agents.worker import ROLE, InboxWorker
 from cli.reach import require_entry
-from schemas.errors import SettingsError
+from schemas.errors import SettingsError, TocsinError
 from store.urls import open_store
 from streams.settings import Settings
 from streams.topics import load_topics
@@ -23,7 +23,10 @@ SWITCH: Final = 0.0005  # s
 
 
 def run_worker(settings: Settings, role: str) -> None:
-    """Run a worker until a signal ends it. Exits with 0 after SIGTERM or SIGINT, with 1 if it crashed."""
+    """Run a worker until a signal ends it.
+
+    Exits with 0 after SIGTERM or SIGINT, with 1 if it crashed; the last line says why if that is one of our errors.
+    """
     if role != ROLE:
         raise SettingsError(f"there is no role {role!r}; this version has {ROLE}")
     setup_logging(settings.log_level, f"worker-{role}")
@@ -39,4 +42,8 @@ def run_worker(settings: Settings, role: str) -> None:
         worker.app, worker.backends, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False
     )
     process.spinner = None  # it writes escape codes also where there is no terminal
-    process.execute_from_commandline()
+    try:
+        process.execute_from_commandline()
+    finally:
+        if isinstance(worker.app.crash_reason, TocsinError):
+            print(f"tocsin: {worker.app.crash_reason}", file=sys.stderr)

@@ -81,8 +81,9 @@ def operations(events: Iterable[AnyEvent], bound: int = _BOUND) -> dict[str, lis
     """Return the operations of each log, up to position `bound`; what certainly failed is left out.
 
     A log of each epoch of the store is a log of its own. What nobody read is kept only in a log that is looked at as a
-    whole: it lies where nobody looked. A record that became a status or a dead letter may have been appended or not, as
-    one of unknown end may. What an operator sent again is an append that nobody saw the beginning of.
+    whole: else nobody knows where it lies, and something lies at each place up to `bound` that nobody read. A record
+    that became a status or a dead letter may have been appended or not, as one of unknown end may. What an operator
+    sent again is an append that nobody saw the beginning of.
     """
     met = _Met()
     for event in events:
@@ -149,7 +150,12 @@ def _bounded(appends: list[Operation], entries: list[Entry], bound: int) -> list
         return [*appends, *seen]
     kept = [read for read in seen if read.position <= bound]
     ids = {read.id for read in kept}
-    return [*(append for append in appends if append.id in ids), *kept]
+    unread = sorted(set(range(1, bound + 1)) - {read.position for read in kept})
+    return [
+        *(append for append in appends if append.id in ids),
+        *(Operation("append", f"unread at {position}", 0, 0, _NEVER) for position in unread),
+        *kept,
+    ]
 
 
 def _ns(seconds: float) -> int:

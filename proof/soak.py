@@ -159,7 +159,7 @@ class Report(msgspec.Struct):
 async def soak(minutes: float, seed: int, folder: Path, servers: Servers) -> Report:
     """Run it and return the report."""
     begin, wrong, windows = time.monotonic(), [], 0
-    cluster = Cluster(servers, folder / "cluster", workers=2, gateways=2, proxies=NAMES)
+    cluster = Cluster(servers, folder / "cluster", workers=2, gateways=2, proxies=NAMES, TOCSIN_DRAIN="2")
     soaking = Soak(cluster, random.Random(seed))  # noqa: S311 - which fault comes next, no secret
     cluster.proxies["redis"].alter(dropping(lambda channel, _: soaking.deaf and b"gw:" in channel))
     async with cluster, Sampler(folder / "samples.jsonl", lambda: _pids(cluster), _sessions_of(cluster)) as sampler:

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from proof.cluster import Cluster
+from proof.samples import slope as line
 
 SETTLES: Final = 30.0  # s of a fault after which nothing has to grow any more
 GROWTH: Final = 40.0  # MB that a process may take more than before the fault
@@ -93,7 +94,4 @@ def slope(samples: list[Sample]) -> float:
     settled = [one for one in samples if one.at >= SETTLES]
     if len(settled) < 10:
         return 0.0
-    middle_at = sum(one.at for one in settled) / len(settled)
-    middle = sum(one.rss for one in settled) / len(settled)
-    spread = sum((one.at - middle_at) ** 2 for one in settled)
-    return 60 * sum((one.at - middle_at) * (one.rss - middle) for one in settled) / spread
+    return 60 * line([(one.at, one.rss) for one in settled])

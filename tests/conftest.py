@@ -4,12 +4,17 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from stack import ports
 from stack.servers import Cassandra, Kafka, Redis
 
 pytest_plugins = ["tests.system"]  # the whole of Tocsin as one fixture
+
+# A busy machine is no finding: examples may take their time.
+hypothesis.settings.register_profile("tocsin", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tocsin")
 
 # A shell starts what runs in its background with these ignored, and children inherit that; tests send them.
 signal.signal(signal.SIGINT, signal.default_int_handler)

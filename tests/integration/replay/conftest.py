@@ -13,9 +13,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from agents.deadletters import DeadLetters
-from cli.reading import reading
-from cli.replay import replay
-from cli.replay_wish import Wish
+from cli.replay.planning import replay
+from cli.replay.reading import reading
+from cli.replay.wish import Wish
 from cli.topics import apply_topics, opened
 from schemas.rows import Cursor, Range, Row
 from stack.servers import Kafka

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cli.dlq import list_letters, show_letters
+from cli.replay.letters import list_letters, show_letters
 from schemas.ids import position_id
 from streams.producer import Emit
 from streams.replay_range import RangeError

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from cli.journal import Book
-from cli.reading import reading
-from cli.replay import replay
-from cli.replay_list import list_runs, show_run
-from cli.replay_wish import Wish
+from cli.replay.journal import Book
+from cli.replay.listing import list_runs, show_run
+from cli.replay.planning import replay
+from cli.replay.reading import reading
+from cli.replay.wish import Wish
 from cli.topics import apply_topics, opened
 from schemas.replays import Run
 from schemas.rows import Append

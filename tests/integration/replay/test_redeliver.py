@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cli.journal import Book
+from cli.replay.journal import Book
 from schemas.replays import Run
 from streams.replay_journal import ReplayError
 from streams.replay_range import RangeError

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cli import findings
-from cli.findings import Finding, GatewayFacts, RedisFacts, Sample
+from cli.doctor import findings
+from cli.doctor.findings import Finding, GatewayFacts, RedisFacts, Sample
 from streams.lag import GroupLag, PartitionLag
 
 DAY = 86_400_000

@@ -8,10 +8,10 @@ import pytest
 import typer.main
 
 from cli.main import app
-from cli.replay_report import Report, Shown, finished_before, resume_command, spans_of
-from cli.replay_run import Carried
-from cli.replay_steps import Taken
-from cli.replay_wish import Wish, run_named
+from cli.replay.carrying import Carried
+from cli.replay.report import Report, Shown, finished_before, resume_command, spans_of
+from cli.replay.steps import Taken
+from cli.replay.wish import Wish, run_named
 from schemas.replays import Asked, Run, Span
 from streams.replay import LEFT_OUT, LeftOut, run_name
 from streams.replay_journal import begun, ended

@@ -95,7 +95,11 @@ def test_kafka_is_reached_in_plain_text_unless_the_settings_say_otherwise() -> N
 def test_certificates_and_names_are_always_checked(tmp_path: Path) -> None:
     ours = authority(tmp_path, "ours")
     pair = certificate(tmp_path, "client", ours, names="DNS:client")
-    files: dict[str, Any] = {"kafka_ca": str(ours.certificate), "kafka_cert": str(pair.certificate), "kafka_key": str(pair.key)}
+    files: dict[str, Any] = {
+        "kafka_ca": str(ours.certificate),
+        "kafka_cert": str(pair.certificate),
+        "kafka_key": str(pair.key),
+    }
     context = Settings(kafka_security="ssl", **files).kafka_options()["ssl_context"]
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname

@@ -1,4 +1,4 @@
-"""What `tocsin doctor` concludes: facts in, findings out. Pure; `cli.examine…` gather the facts."""
+"""What `tocsin doctor` concludes: facts in, findings out. Pure; `cli.doctor.examine…` gather the facts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal

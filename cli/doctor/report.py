@@ -4,9 +4,9 @@ from collections import Counter
 
 import msgspec
 
-from cli.examine import examine_kafka
-from cli.examine_servers import examine_machine, examine_redis, examine_store
-from cli.findings import Finding
+from cli.doctor.examine import examine_kafka
+from cli.doctor.findings import Finding
+from cli.doctor.servers import examine_machine, examine_redis, examine_store
 from schemas.errors import TocsinError
 from streams.settings import Settings
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from cli.journal import read_journal
-from cli.reading import Reader, reading
+from cli.replay.journal import read_journal
+from cli.replay.reading import Reader, reading
 from schemas.frames import rfc3339
 from schemas.replays import Asked, Letter
 from streams.replay import letter_chosen, letter_of

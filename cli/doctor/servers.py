@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from cli import findings
 from cli.bus import bus_client, gateways, inquire
-from cli.findings import Finding, GatewayFacts, RedisFacts
+from cli.doctor import findings
+from cli.doctor.findings import Finding, GatewayFacts, RedisFacts
 from schemas import bus
 from schemas.errors import StoreBehind
 from store.cluster import Address, connect

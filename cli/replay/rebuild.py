@@ -17,8 +17,8 @@ from aiokafka.errors import (
     for_code,
 )
 
-from cli.entries import rows_of
-from cli.replay_steps import Judged, Taken, appends
+from cli.replay.entries import rows_of
+from cli.replay.steps import Judged, Taken, appends
 from schemas.errors import BadRecord
 from schemas.ids import source_parts
 from schemas.logs import inbox_log, log_key

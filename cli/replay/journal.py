@@ -5,7 +5,7 @@ import os
 import socket
 from pathlib import Path
 
-from cli.reading import Reader
+from cli.replay.reading import Reader
 from schemas.replays import Marks, Run
 from streams.producer import BatchProducer
 from streams.replay_journal import TOPIC, Journal, journal_of, marks_record, run_record

@@ -45,8 +45,8 @@ Everything = Annotated[bool, typer.Option("--all", help="Also letters that were 
 
 
 def _run(operation: "Operation", *, run: str | None, **fields: Any) -> None:
-    from cli.replay import replay
-    from cli.replay_wish import Wish, run_named
+    from cli.replay.planning import replay
+    from cli.replay.wish import Wish, run_named
 
     named = None if run is None else run_named(run)
     given = {name: value for name, value in fields.items() if value is not None}
@@ -132,7 +132,7 @@ def drop(
 @replay_app.command("list", epilog="Example: tocsin replay list")
 def list_runs(as_json: Json = False) -> None:
     """Show all runs: who asked for what, when, and how far it came."""
-    from cli.replay_list import list_runs
+    from cli.replay.listing import list_runs
 
     shell.run(list_runs(shell.near_settings(), as_json=as_json))
 
@@ -140,7 +140,7 @@ def list_runs(as_json: Json = False) -> None:
 @replay_app.command("show", epilog="Example: tocsin replay show redeliver-0f3a5c7e9b1d")
 def show_run(run: Annotated[str, typer.Argument(help="Name of the run.")], as_json: Json = False) -> None:
     """Show one run."""
-    from cli.replay_list import show_run
+    from cli.replay.listing import show_run
 
     shell.run(show_run(shell.near_settings(), run, as_json=as_json))
 
@@ -151,7 +151,7 @@ def ls(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Count dead letters by reason and topic."""
-    from cli.dlq import list_letters
+    from cli.replay.letters import list_letters
 
     work = list_letters(
         shell.near_settings(), reasons=reason or [], topics=_topics(topic, lane), users=user or [],
@@ -170,7 +170,7 @@ def show(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show dead letters with their headers."""
-    from cli.dlq import show_letters
+    from cli.replay.letters import show_letters
 
     work = show_letters(
         shell.near_settings(), at or [], reasons=reason or [], topics=_topics(topic, lane), users=user or [],

@@ -4,9 +4,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from cli.journal import read_journal
-from cli.reading import reading
-from cli.replay_report import described, spans_of
+from cli.replay.journal import read_journal
+from cli.replay.reading import reading
+from cli.replay.report import described, spans_of
 from schemas.frames import rfc3339
 from schemas.replays import Run
 from streams.replay_journal import Journal, latest_first, left

@@ -7,13 +7,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from cli.journal import Book, alive, read_journal, who
-from cli.reading import Reader, reading
-from cli.replay_rebuild import REBUILD_LEFT_OUT, ROLE, Rebuild, beyond_reach, claimed, require_quiet
-from cli.replay_report import Report, Shown, finished_before, resume_command
-from cli.replay_run import Carried, carry_out, survey
-from cli.replay_steps import Redeliver, Settle, Step
-from cli.replay_wish import Wish
+from cli.replay.carrying import Carried, carry_out, survey
+from cli.replay.journal import Book, alive, read_journal, who
+from cli.replay.reading import Reader, reading
+from cli.replay.rebuild import REBUILD_LEFT_OUT, ROLE, Rebuild, beyond_reach, claimed, require_quiet
+from cli.replay.report import Report, Shown, finished_before, resume_command
+from cli.replay.steps import Redeliver, Settle, Step
+from cli.replay.wish import Wish
 from cli.topics import opened
 from schemas.logs import LANES
 from schemas.replays import Asked, Run, Span

@@ -10,9 +10,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from cli import cluster, findings
-from cli.allowed import operations
-from cli.findings import Finding, Sample
+from cli import cluster
+from cli.doctor import findings
+from cli.doctor.findings import Finding, Sample
+from cli.doctor.permissions import operations
 from cli.kafka import admin, consumer, producer
 from cli.lag import group_lag, partitions_of
 from schemas.logs import LANES

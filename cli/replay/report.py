@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cli.replay_steps import Judged, Taken
+from cli.replay.steps import Judged, Taken
 from schemas.frames import rfc3339
 from schemas.replays import Asked, Run, Span
 from streams.replay import LeftOut, run_name

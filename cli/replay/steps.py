@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from cli.entries import rows_of
-from cli.journal import Book
+from cli.replay.entries import rows_of
+from cli.replay.journal import Book
 from schemas.logs import inbox_log, log_key
 from schemas.replays import Asked, Letter, Marks
 from schemas.rows import Append

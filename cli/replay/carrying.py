@@ -17,10 +17,10 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
-from cli.journal import Book
-from cli.reading import Reader
-from cli.replay_report import Report
-from cli.replay_steps import Judged, Step, Taken
+from cli.replay.journal import Book
+from cli.replay.reading import Reader
+from cli.replay.report import Report
+from cli.replay.steps import Judged, Step, Taken
 from schemas.replays import Run
 from streams.replay import BATCH, LeftOut
 from streams.replay_journal import advanced, ended, left

@@ -1,0 +1,1 @@
+"""`tocsin doctor`: gathers facts about everything, judges them, says what to do."""
