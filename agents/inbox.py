@@ -11,6 +11,7 @@ import msgspec
 
 from agents.fanout import Fanout
 from agents.parts import Parts
+from agents.work import Work
 from schemas.bus import GAP, Delivery, Run
 from schemas.errors import BadRecord
 from schemas.logs import inbox_log, log_key
@@ -72,7 +73,7 @@ class InboxAgent:
     async def handle(self, batch: Batch) -> None:
         """Perform the effects of a batch: append, publish and emit, mark."""
         epochs = await self._ownership.held()
-        work = _Work()
+        work = Work()
         for message in batch.messages:
             self._sort(message, work)
         states = await self._judge(work, epochs)
@@ -91,7 +92,7 @@ class InboxAgent:
             self._logs.write(self._producer, states),
         )
 
-    def _sort(self, message: Any, work: "_Work") -> None:
+    def _sort(self, message: Any, work: Work) -> None:
         """Decode a record, or send it on to its home partition or to the dead letters."""
         lane = self._lane
         headers = dict(message.headers or ())
@@ -129,7 +130,7 @@ class InboxAgent:
             partition=home,
         )
 
-    async def _judge(self, work: "_Work", epochs: Mapping[int, int]) -> dict[int, dict[str, LogState]]:
+    async def _judge(self, work: Work, epochs: Mapping[int, int]) -> dict[int, dict[str, LogState]]:
         """Fold each log's records into its state; the rows are read only where the table cannot say."""
         known: dict[tuple[int, str], LogState] = {}
         ask: dict[tuple[int, str], str] = {}
@@ -158,7 +159,7 @@ class InboxAgent:
         return states
 
     def _apply(
-        self, work: "_Work", partition: int, user: str, pairs: list[tuple[Any, Incoming]], verdicts: list[Verdict]
+        self, work: Work, partition: int, user: str, pairs: list[tuple[Any, Incoming]], verdicts: list[Verdict]
     ) -> None:
         """Turn verdicts into effects."""
         for (message, record), verdict in zip(pairs, verdicts, strict=True):
@@ -185,11 +186,11 @@ class InboxAgent:
             if record.notification.device and isinstance(verdict, Appended | Known):
                 work.targeted.append((partition, record))
 
-    def _limited(self, work: "_Work", record: Incoming) -> None:
+    def _limited(self, work: Work, record: Incoming) -> None:
         self._metrics.limited.add(self._lane.name)
         work.emits.append(self._status(record, "dropped", RATE_LIMITED))
 
-    async def _unknown_devices(self, work: "_Work") -> list[Emit]:
+    async def _unknown_devices(self, work: Work) -> list[Emit]:
         """Return a status for each record whose one device was never seen; the entry waits for it all the same."""
         missing = [
             record
@@ -209,7 +210,7 @@ class InboxAgent:
     def _status(self, record: Incoming, state: str, reason: str) -> Emit:
         return self._statuses.status(record.id, record.notification.user, state, reason, record.ts)
 
-    def _fanout(self, work: "_Work", epochs: Mapping[int, int]) -> Fanout:
+    def _fanout(self, work: Work, epochs: Mapping[int, int]) -> Fanout:
         """Return what the users' open sessions are sent."""
         fanout = Fanout(dict(epochs))
         now = round(time.time() * 1000)
@@ -241,17 +242,3 @@ class InboxAgent:
             if place.gateway not in self._publisher.dead:
                 groups[place.gateway, place.device if by_device else ""].append(session)
         return groups
-
-
-class _Work:
-    """What a batch amounts to, gathered before anything is done."""
-
-    def __init__(self) -> None:
-        self.records: defaultdict[tuple[int, str], list[tuple[Any, Incoming]]] = defaultdict(list)
-        self.rows: defaultdict[tuple[int, str], list[Row]] = defaultdict(list)
-        self.emits: list[Emit] = []
-        self.merged: list[Emit] = []  # the statuses of entries that are not sent, since later ones replace them
-        self.targeted: list[tuple[int, Incoming]] = []  # (partition, record) for one device only
-        # Heads of logs whose records had been appended already, by a call that seemed to fail or by a worker whose
-        # messages were fenced: the sessions are reminded, and ask for what they lack.
-        self.known: dict[tuple[int, str], int] = {}

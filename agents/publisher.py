@@ -22,12 +22,15 @@ from telemetry.worker import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
+# Of uvloop comes RuntimeError when a connection was closed and the client does not know it yet.
+LOST: Final = (RedisError, OSError, TimeoutError, RuntimeError)
 RHYTHM: Final = 0.1  # s between looks at whether a beat is due
 BEAT_SOON: Final = 0.5  # s after traffic that no beat has followed
 BEAT_AGAIN: Final = 2.0  # s after the last traffic
 BEAT_EVERY: Final = 10.0  # s without traffic
 LEASE_GONE: Final = 20.0  # s without a lease after which a gateway is dead: twice the lease's time
 TIMEOUT: Final = 2.0  # s for one pipeline
+COMPLAIN_EVERY: Final = 10.0  # s
 MESSAGE_BYTES: Final = 512 * 1024  # bytes of frames after which a message is closed and another begun
 
 
@@ -70,6 +73,7 @@ class Publisher:
         self._suspects: dict[str, float] = {}  # gateway: when a publish first reached nobody
         self._rhythm = Rhythm(time.monotonic())
         self._hangs = False  # Redis has let a publish time out and taken no beat since
+        self._silent_until = 0.0
         self.dead: set[str] = set()
         self._metrics = metrics
         metrics.suspects.set_function(lambda: len(self._suspects))
@@ -101,10 +105,10 @@ class Publisher:
                 for gateway, packed in messages:
                     pipe.publish(bus.gateway_channel(self._prefix, gateway), bus.encode(packed))
                 reached = await pipe.execute()
-        except (RedisError, OSError, TimeoutError) as exc:
+        except LOST as exc:
             self._hangs = isinstance(exc, (RedisTimeout, TimeoutError))
             self._metrics.publish_failures.inc(len(messages))
-            log.warning("Redis did not take %d messages: %s", len(messages), exc)
+            self._complain("messages", exc)
             return
         for (gateway, _), receivers in zip(messages, reached, strict=True):
             if receivers:
@@ -135,11 +139,17 @@ class Publisher:
         message = Beat(stream=self._stream, partitions=dict(self._partitions), numbers=dict(self._numbers))
         try:
             await self._redis.publish(bus.beat_channel(self._prefix), bus.encode(message))
-        except (RedisError, OSError, TimeoutError) as exc:
+        except LOST as exc:
             self._metrics.publish_failures.inc()
-            log.warning("Redis did not take a beat: %s", exc)
+            self._complain("a beat", exc)
         else:
             self._hangs = False
+
+    def _complain(self, what: str, exc: Exception) -> None:
+        """Say that Redis does not work, once in a while: every batch would."""
+        if time.monotonic() >= self._silent_until:
+            self._silent_until = time.monotonic() + COMPLAIN_EVERY
+            log.warning("Redis did not take %s: %s; what was not published is asked for later", what, exc)
 
     async def beat_for_ever(self) -> None:
         """Beat 0.5 s and 2 s after traffic, else every 10 s; look after suspect gateways on the way."""
@@ -155,7 +165,7 @@ class Publisher:
         gateways = list(self._suspects)
         try:
             leases = await self._redis.mget([bus.lease_key(self._prefix, gateway) for gateway in gateways])
-        except (RedisError, OSError, TimeoutError) as exc:
+        except LOST as exc:
             log.warning("Redis did not say which gateways live: %s", exc)
             return
         now = time.monotonic()

@@ -14,6 +14,8 @@ from schemas.errors import TocsinError
 
 log = logging.getLogger(__name__)
 
+# Of uvloop comes RuntimeError when a connection was closed and the client does not know it yet.
+LOST: Final = (RedisError, OSError, TimeoutError, RuntimeError)
 PING: Final = 2.0  # s between pings
 SILENCE: Final = 6.0  # s without a word of Redis after which the connection is given up
 CONNECT: Final = 3.0  # s
@@ -41,7 +43,7 @@ class Subscription:
                 began()
                 self.problem, tries = None, 0
                 await self._listen(connection, take)
-            except (RedisError, OSError, TimeoutError) as exc:
+            except LOST as exc:
                 if self.problem is None or not tries:
                     log.warning("the connection to Redis is lost or cannot be made, trying again: %s", exc)
                 self.problem = "no connection to Redis"
@@ -101,7 +103,7 @@ class Lease:
         try:
             await self._redis.set(self._key, msgspec.json.encode(self._state()), ex=LEASE)
             self._taken = True
-        except (RedisError, OSError, TimeoutError) as exc:
+        except LOST as exc:
             raise TocsinError(f"the lease of this gateway cannot be renewed: {exc}") from None
 
     async def run(self) -> None:
@@ -123,7 +125,7 @@ class Lease:
             self._taken = False
             try:
                 await self._redis.delete(self._key)
-            except (RedisError, OSError, TimeoutError) as exc:
+            except LOST as exc:
                 log.warning("the lease was left to expire: %s", exc)
         await self._redis.aclose()
 
@@ -138,7 +140,7 @@ class Replies:
         """Publish once."""
         try:
             await self._redis.publish(channel, message)
-        except (RedisError, OSError, TimeoutError) as exc:
+        except LOST as exc:
             log.warning("Redis did not take an answer to an operator: %s", exc)
 
     async def close(self) -> None:

@@ -11,8 +11,8 @@ from typing import Final, Self
 import msgspec
 
 EVERY: Final = 10.0  # s between looks
-LONG: Final = 600.0  # s; a shorter life says nothing about growth
-DRIFT: Final = 10.0  # MB an hour that a settled process may drift, upwards: less than a restart a month
+LONG: Final = 1200.0  # s; a shorter life says nothing about growth: buffers of tables take some minutes to fill
+GROWTH: Final = 10.0  # MB in the second half of a life; tables make teeth of 4 MB
 FILES: Final = 10  # descriptors, without those of sessions, that a settled process may gain
 THREADS: Final = 4  # the same of threads
 _MB: Final = 1024.0  # kB
@@ -51,7 +51,8 @@ class Life(msgspec.Struct, frozen=True):
     @property
     def grows(self) -> bool:
         """Whether it would end badly."""
-        return self.settled and (self.drift > DRIFT or self.files > FILES or self.threads > THREADS)
+        grown = self.drift * self.seconds / 2 / 3600
+        return self.settled and (grown > GROWTH or self.files > FILES or self.threads > THREADS)
 
 
 def look(at: float, name: str, pid: int, sessions: int = 0) -> Sample | None:
@@ -140,7 +141,7 @@ def _life(name: str, pid: int, seen: Sequence[Sample]) -> Life:
         seconds=round(seconds),
         first=round(seen[0].rss, 1),
         last=round(seen[-1].rss, 1),
-        drift=round(slope([(sample.at, sample.pss) for sample in half]) * 3600, 2),
+        drift=round(slope([(sample.at, sample.rss) for sample in half]) * 3600, 2),  # others' processes change PSS, too
         files=half[-1].files - half[0].files,
         threads=half[-1].threads - half[0].threads,
     )

@@ -10,6 +10,7 @@ Faults come from a seed, which is printed. All that was seen lies in the folder:
 
 import argparse
 import asyncio
+import http.client
 import random
 import sys
 import time
@@ -24,6 +25,7 @@ from proof.experiment import Run, experiment
 from proof.publishes import dropping
 from proof.samples import Life, Sampler, lives, table
 from proof.servers import NAMES, Name, Servers
+from schemas.errors import TocsinError
 
 WINDOW: Final = 180.0  # s of load
 BOUND: Final = 60.0  # s; Cassandra alone takes 30 s to start
@@ -57,7 +59,7 @@ class Soak:
                     await asyncio.sleep(self.dice.uniform(1, 8))  # when the next fault comes
                     await self.fault(run)
                 await asyncio.sleep(max(0.0, end + CALM - time.monotonic()))  # the calm
-        except (AssertionError, TimeoutError) as exc:
+        except (AssertionError, TimeoutError, TocsinError) as exc:
             return f"window {number}: {exc}"
         return ""
 
@@ -96,7 +98,7 @@ async def _a_network_is_cut(soak: Soak) -> None:
 async def _a_network_hangs(soak: Soak) -> None:
     proxy = soak.cluster.proxies[soak.dice.choice(NAMES)]
     proxy.hang()
-    await asyncio.sleep(soak.dice.uniform(1, 8))  # the fault itself
+    await asyncio.sleep(soak.dice.uniform(1, 4))  # the fault itself; longer, and a worker loses its membership
     await proxy.heal()
 
 
@@ -183,7 +185,7 @@ def _sessions_of(cluster: Cluster) -> Callable[[str], Awaitable[int]]:
             return 0
         try:
             return int(await cluster.metric(name, "tocsin_connections "))
-        except OSError:  # it does not run just now
+        except (OSError, http.client.HTTPException):  # it does not run just now
             return 0
 
     return sessions

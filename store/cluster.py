@@ -55,7 +55,7 @@ def connect(address: Address) -> Any:
         auth_provider=PlainTextAuthProvider(address.user, address.password) if address.user else None,
         ssl_context=_context(address),
         execution_profiles=_profiles(address),
-        reconnection_policy=ExponentialReconnectionPolicy(*RECONNECT),
+        reconnection_policy=reconnection(),
         # the driver leaves Nagle's algorithm on, which turns a 2 ms batch into a 44 ms one
         sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         compression=False,
@@ -71,6 +71,11 @@ def connect(address: Address) -> Any:
         raise StoreError(f"Cassandra cannot be reached at {address.names()}: {_cause(exc)}") from exc
     session.use_client_timestamp = False  # every write that needs a timestamp names its own
     return session
+
+
+def reconnection() -> ExponentialReconnectionPolicy:
+    """Return how often a node that is away is tried: for ever. By default the driver gives up after 64 attempts."""
+    return ExponentialReconnectionPolicy(*RECONNECT, max_attempts=None)
 
 
 def _context(address: Address) -> ssl.SSLContext | None:

@@ -1,9 +1,11 @@
 """The thread in which the Kafka client lives: shorter turns than Faust's, and a look at who the group thinks we are."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import UnknownMemberIdError
 from aiokafka.protocol.group import HeartbeatRequest
 from faust.transport.consumer import RecordMap
@@ -14,6 +16,7 @@ from schemas.errors import TocsinError
 
 BROKER_WAIT_MS: Final = 20  # that a broker may hold a fetch: what lies in a partition that is left out waits as long
 RECOVERY_RECORDS: Final = 5_000  # that one fetch takes while tables are recovered; else what the app says
+LOOK_AGAIN: Final = 0.1  # s between requests for metadata that a leader lacks
 
 
 class InstanceTaken(TocsinError):
@@ -28,6 +31,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
 
     A second worker with the same instance id takes the place of the first in the group. aiokafka does not see that: the
     first would join again, take the place back, and so on. Here the first one ends.
+
+    The leader of a group shares out the partitions that it knows of. If Kafka was away when it asked for them, aiokafka
+    asks again after minutes, and until then nobody would own anything. Here the leader asks until it knows them.
     """
 
     def _create_worker_consumer(self, *args: Any, **kwargs: Any) -> Any:
@@ -40,6 +46,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
         await super().on_start()
         client = self._ensure_consumer()
         client._fetcher._prefetch_backoff = 0.0  # noqa: SLF001 - see above; aiokafka is pinned
+        self._lead_by_what_there_is(client)
         if self.app.conf.consumer_group_instance_id:
             self._watch(client._coordinator)  # noqa: SLF001 - see above
 
@@ -48,6 +55,23 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
         client = self._ensure_consumer()
         most = RECOVERY_RECORDS if self.app.in_recovery else client._max_poll_records  # noqa: SLF001 - see above
         return await self.call_thread(self._fetch_records, client, active_partitions, timeout=timeout, max_records=most)
+
+    def _lead_by_what_there_is(self, client: Any) -> None:
+        coordinator = client._coordinator  # noqa: SLF001 - see above
+        perform = coordinator._perform_assignment  # noqa: SLF001 - see above
+        within = self.app.conf.broker_session_timeout / 2  # while it waits, the group hears nothing of its leader
+
+        async def performed(response: Any) -> Any:
+            topics = {
+                topic for *_, said in response.members for topic in ConsumerProtocol.METADATA.decode(said).subscription
+            }
+            if not await topics_known(client._client, topics, within):  # noqa: SLF001 - see above
+                self.log.error(
+                    "Kafka names no partitions of some of %s; the group goes on without them", sorted(topics)
+                )
+            return await perform(response)
+
+        coordinator._perform_assignment = performed  # noqa: SLF001 - see above
 
     def _watch(self, coordinator: Any) -> None:
         ask = coordinator._send_req  # noqa: SLF001 - see above
@@ -72,6 +96,18 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
         )
         self.log.critical("%s", error)
         await self.crash(error)
+
+
+async def topics_known(client: Any, topics: set[str], within: float) -> bool:
+    """Return whether a Kafka client knows the partitions of all topics; asks again and again for so many seconds."""
+    end = time.monotonic() + within
+    await client.set_topics(topics)
+    while not all(client.cluster.partitions_for_topic(topic) for topic in topics):
+        if time.monotonic() > end:
+            return False
+        await asyncio.sleep(LOOK_AGAIN)  # back-off: Kafka is away
+        await client.force_metadata_update()
+    return True
 
 
 def codes(answer: Any) -> Iterator[int]:

@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 Change = tuple[bytes, bytes | None]  # key and new value; None deletes
 AS_OF: Final = b"__tocsin\0as-of__"  # key of the time at which the offset was noted, s since 1970
-# Memory for the files of a partition; Faust's 64 MiB for writes and 2 GiB for reads let a worker grow for hours.
-WRITES: Final = 4 * 1024 * 1024  # bytes, at most twice
-READS: Final = 8 * 1024 * 1024  # bytes
+# Memory for files: Faust's 64 MiB for writes and 2 GiB for reads of each partition let a worker grow for hours.
+WRITES: Final = 4 * 1024 * 1024  # bytes of a partition, at most twice
+READS: Final = 128 * 1024 * 1024  # bytes, shared by all
 BROKEN: Final = ("Corruption", "IO error: No such file")  # how RocksDB begins to say that files cannot be used
 
 
@@ -63,6 +63,16 @@ def _condemned(folder: Path) -> Path:
 class _Rebuilding(RocksDBOptions):  # type: ignore[misc]  # Faust has no type information here
     """Opens the files of a partition, empty ones in the place of broken ones; Faust then reads the whole changelog."""
 
+    cache = rocksdict.Cache(READS)
+
+    def as_options(self) -> Any:
+        options = super().as_options()
+        blocks = rocksdict.BlockBasedOptions()
+        blocks.set_bloom_filter(self.bloom_filter_size, block_based=True)
+        blocks.set_block_cache(self.cache)
+        options.set_block_based_table_factory(blocks)
+        return options
+
     def open(self, path: Path, *, read_only: bool = False) -> Any:
         folder = Path(path)
         if _condemned(folder).exists():
@@ -86,7 +96,7 @@ class RocksTable:
     def __init__(self, app: Any, name: str, *, partitions: int) -> None:
         self._faust = app.Table(name, partitions=partitions, key_type=bytes, value_type=bytes, default=None)
         self._faust.data.rocksdb_options = _Rebuilding(
-            use_rocksdict=True, write_buffer_size=WRITES, max_write_buffer_number=2, block_cache_size=READS
+            use_rocksdict=True, write_buffer_size=WRITES, max_write_buffer_number=2, block_cache_size=WRITES
         )
         self.changelog: str = f"{app.conf.id}-{name}-changelog"
         app.tables.files[self.changelog] = self

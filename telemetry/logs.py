@@ -3,7 +3,9 @@
 import logging
 import sys
 import time
-from typing import Final
+from typing import Any, Final
+
+from schemas.errors import TocsinError
 
 QUIET: Final = ("faust", "mode", "aiokafka", "kafka", "websockets", "cassandra", "asyncio", "aiohttp", "redis")
 QUIET_TIME: Final = 10.0  # s
@@ -40,7 +42,7 @@ class _Brief(logging.Filter):
 
 
 class _OneLine(logging.Formatter):
-    """Times in UTC; a traceback follows only where an exception is logged."""
+    """Times in UTC; a traceback follows only where an exception is logged that does not say itself what to do."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
@@ -48,6 +50,9 @@ class _OneLine(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
         return super().formatMessage(record).replace("\n", "\\n")
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
+        return "" if ei[0] is None or isinstance(ei[1], TocsinError) else super().formatException(ei)
 
 
 def setup_logging(level: str, process: str) -> None:

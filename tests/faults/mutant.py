@@ -1,6 +1,7 @@
 """Our command line with one protection switched off: `python -m tests.faults.mutant NAME -- worker --role inbox`.
 
-`NAME+NAME` are applied in this order. Most mutants are in `tests/faults/mutants.py`.
+`NAME+NAME` are applied in this order. Most mutants are in `tests/faults/mutants.py` and
+`tests/faults/gateway_mutants.py`.
 
 An experiment shows something only if it fails without the protection that it is about, so `test_mutants.py` runs some.
 """
@@ -15,9 +16,10 @@ from typing import Any
 import cli.main
 import streams.inbox
 from gateway.feed import Feed
+from schemas.frames import notification_frame
 from schemas.logs import LANES
 from streams.runner import Batch, Runner
-from tests.faults import mutants
+from tests.faults import gateway_mutants, mutants, traps
 
 
 def commit_before_append() -> None:
@@ -50,19 +52,18 @@ BAD_KIND = "rule.fails"  # the `kind` of a notification that `rule_fails_on_a_ki
 
 def rule_fails_on_a_kind() -> None:
     """The rule of the inbox raises for one kind of notification."""
-    as_it_should_be = streams.inbox.notification_frame
 
     def frame(note: Any, **given: Any) -> bytes:
         if note.kind == BAD_KIND:
             raise ZeroDivisionError("on purpose")
-        return as_it_should_be(note, **given)
+        return notification_frame(note, **given)
 
-    streams.inbox.notification_frame = frame
+    vars(streams.inbox)["notification_frame"] = frame
 
 
 def sleeps_without_the_library() -> None:
     """Nothing is wrong with this one but that `time.sleep` fails under libfaketime (see `tests.faults.clocks`)."""
-    time.sleep = threading.Event().wait
+    vars(time)["sleep"] = threading.Event().wait
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
@@ -70,7 +71,8 @@ MUTANTS: dict[str, Callable[[], None]] = {
         each.__name__: each
         for each in (commit_before_append, deaf_to_numbers, rule_fails_on_a_kind, sleeps_without_the_library)
     },
-    **mutants.MUTANTS,
+    **{each.__name__: each for each in (*mutants.WORKERS, *gateway_mutants.GATEWAYS)},
+    "with_traps": traps.set_up,  # nothing is switched off
 }
 
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from proof.samples import DRIFT, FILES, LONG, Sample, lives, look, slope, table
+from proof.samples import FILES, GROWTH, LONG, Sample, lives, look, slope, table
 
 
 def samples(pid: int, seconds: float, *, growth: float = 0.0, files: float = 0.0) -> list[Sample]:
@@ -24,7 +24,13 @@ def test_the_slope_of_a_line_is_found() -> None:
 
 @pytest.mark.parametrize(
     ("growth", "files", "grows"),
-    [(0.0, 0.0, False), (DRIFT - 1, 0.0, False), (DRIFT + 1, 0.0, True), (0.0, FILES * 4, True), (-50.0, 0.0, False)],
+    [
+        (0.0, 0.0, False),
+        (2 * GROWTH - 1, 0.0, False),
+        (2 * GROWTH + 1, 0.0, True),
+        (0.0, FILES * 4, True),
+        (-50.0, 0.0, False),
+    ],
 )
 def test_a_long_life_is_judged_by_its_second_half(growth: float, files: float, grows: bool) -> None:
     (life,) = lives(samples(1, 3600, growth=growth, files=files))

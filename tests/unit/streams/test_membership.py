@@ -1,9 +1,11 @@
-"""The error codes of a coordinator's answers, of which one or one a partition may say that we are not known."""
+"""What we look at in the group: that it does not know us any more, and which topics its leader shares out."""
+
+import asyncio
 
 from aiokafka.protocol.commit import OffsetCommitResponse_v2, OffsetFetchResponse_v1
 from aiokafka.protocol.group import HeartbeatResponse_v0, SyncGroupResponse_v0
 
-from streams.membership import codes
+from streams.membership import codes, topics_known
 
 UNKNOWN = 25
 
@@ -13,3 +15,36 @@ def test_an_answer_has_one_code_or_one_a_partition() -> None:
     assert list(codes(SyncGroupResponse_v0(0, b""))) == [0]
     assert list(codes(OffsetCommitResponse_v2([("t", [(0, 0), (1, UNKNOWN)])]))) == [0, UNKNOWN]
     assert list(codes(OffsetFetchResponse_v1([("t", [(0, 25, "", 0)])]))) == [0], "25 is an offset here"
+
+
+class Client:
+    """A Kafka client whose metadata can be had from the third request on."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.topics: set[str] = set()
+        self.cluster = self
+
+    def set_topics(self, topics: set[str]) -> asyncio.Future[bool]:
+        self.topics = set(topics)
+        return self.force_metadata_update()
+
+    def force_metadata_update(self) -> asyncio.Future[bool]:
+        self.requests += 1
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        answer.set_result(self.requests >= 3)
+        return answer
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        return {0, 1} if self.requests >= 3 and topic in self.topics and topic != "missing" else None
+
+
+async def test_a_leader_waits_for_the_topics_that_it_shares_out() -> None:
+    client = Client()
+    assert await topics_known(client, {"a", "b"}, within=5)
+    assert client.requests == 3
+    assert await topics_known(client, {"a", "b"}, within=5)
+
+
+async def test_a_leader_waits_for_a_topic_that_there_is_not_for_a_while_only() -> None:
+    assert not await topics_known(Client(), {"a", "missing"}, within=0.3)

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
+import rocksdict
 
 from streams.app import make_app
 from streams.connections import Place
@@ -203,6 +205,18 @@ async def test_a_user_called_like_a_key_of_the_table_itself_is_a_user(
     assert connections.get(0, "__faust\0offset__") == sessions
 
 
-def test_the_files_of_a_partition_take_little_memory_however_much_is_written(app: Any) -> None:
+def test_what_is_written_takes_little_memory_however_much_it_is(app: Any) -> None:
     options = RocksTable(app, "t", partitions=2)._faust.data.rocksdb_options
-    assert options.write_buffer_size * options.max_write_buffer_number + options.block_cache_size <= 16 * 1024 * 1024
+    files = options.open(Path(app.conf.datadir) / "x")
+    begin = resident()
+    for number in range(40):
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key in range(2_000):
+            batch.put(b"key%d" % key, number.to_bytes(1, "big") * 1_000)
+        files.write(batch)
+    assert resident() - begin < 40, "MB; 80 were written"
+
+
+def resident() -> float:
+    """The memory of this process, MB."""
+    return float(psutil.Process().memory_info().rss) / 1e6
