@@ -13,7 +13,7 @@ from proof.samples import slope as line
 
 SETTLES: Final = 30.0  # s of a fault after which nothing has to grow any more
 GROWTH: Final = 40.0  # MB that a process may take more than before the fault
-SLOPE: Final = 10.0  # MB a minute, once it has settled: a measure of what would end in a crash, above the noise
+SLOPE: Final = 5.0  # MB a minute, once it has settled: a measure of what would end in a crash, above the noise
 FILES: Final = 30  # descriptors more
 _EVERY: Final = 1.0  # s
 _MB: Final = 1024 * 1024

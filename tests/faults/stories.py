@@ -1,0 +1,204 @@
+"""Short stories of faults, each chosen so that it ends badly without one protection and well with it.
+
+A story is told to a deployment of one worker and one gateway (`test_mutations.py`), or of two workers where a zombie is
+in it, with Redis behind a proxy. Nothing else is under way: the story sends all there is. Its users are its own:
+`victim`, on whom the fault falls, and witnesses, by whom it is seen that everything else goes on.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from store.urls import open_store
+from streams.partitions import home_partition
+from tests.faults.scene import NORMAL, SOON, Scene
+
+WITNESSES: Final = 4
+MANY: Final = 300  # records, more than all stories together have written to a partition
+PARTITIONS: Final = 4
+
+Story = Callable[[Scene], Awaitable[None]]
+
+
+async def killed_before_the_append(scene: Scene) -> None:
+    """kill -9 of the worker when it is about to append."""
+    await scene.shown(3)
+    scene.traps.lay("append", "kill")
+    async with scene.run.fault("kill -9 before the append"):
+        scene.send()
+        await scene.springs("append")
+    await scene.seen_by_witnesses()
+
+
+async def killed_while_it_appends(scene: Scene) -> None:
+    """The store holds an append up for longer than it takes to commit, and then the worker is killed."""
+    await scene.shown(3)
+    scene.traps.lay("append", "hold")
+    async with scene.run.fault("kill -9 while the store takes its time"):
+        scene.send()
+        await scene.springs("append")
+        await asyncio.sleep(2.5)  # the fault itself: five times the pause between commits
+        await scene.cluster.kill("worker-0")
+    scene.traps.clear()
+    await scene.seen_by_witnesses()
+
+
+async def killed_before_the_cursors(scene: Scene) -> None:
+    """The store holds cursors up for longer than it takes to commit, and then the worker is killed."""
+    await scene.shown(3)
+    scene.traps.lay("cursors", "hold")
+    async with scene.run.fault("kill -9 while the store takes its time"):
+        await scene.shown(1)
+        await scene.springs("cursors")
+        await asyncio.sleep(2.5)  # the fault itself: five times the pause between commits
+        await scene.cluster.kill("worker-0")
+    scene.traps.clear()
+    await scene.cluster.ready("worker-0")
+    await _cursors_are_stored(scene, 4, within=12.0)
+
+
+async def _cursors_are_stored(scene: Scene, seq: int, within: float) -> None:
+    """Raise `AssertionError` unless the store learns that the victim's devices have acknowledged up to `seq`."""
+    store = open_store(scene.cluster.environment({}, direct=True)["TOCSIN_STORE"])
+    await store.open()
+    try:
+        end = time.monotonic() + within
+        stored: dict[str, int] = {}
+        while stored != {"phone": seq, "web": seq}:
+            if time.monotonic() > end:
+                raise AssertionError(f"acknowledgements LOST: the store has {stored}, the devices said {seq}")
+            await asyncio.sleep(0.1)
+            stored = {c.device: c.delivered for c in (await store.get_cursors([scene.victim]))[scene.victim]}
+    finally:
+        await store.close()
+
+
+async def a_fetch_without_its_first_record(scene: Scene) -> None:
+    """The client loses the first record of a fetch, as Faust does around a rebalance."""
+    await scene.shown(3)
+    scene.traps.lay("fetch", "lose")
+    async with scene.run.fault("a fetched record is lost"):
+        scene.send()
+        await scene.springs("fetch")
+    scene.send()
+    await scene.seen_by_witnesses()
+
+
+async def a_device_comes_during_an_append(scene: Scene) -> None:
+    """A device opens its session while an entry is on its way into the store."""
+    await scene.shown(3)
+    scene.traps.lay("append", "hold")
+    async with scene.run.fault("a slow append"):
+        scene.send()
+        await scene.springs("append")
+        coming = asyncio.create_task(scene.run.devices.join([(scene.victim, "tablet")], late=True))
+        await asyncio.wait([coming], timeout=2.0)  # the fault itself; it is only welcomed where it must not be
+        scene.traps.clear()
+    await coming
+    await scene.seen_by_witnesses()
+
+
+async def the_same_id_twice(scene: Scene) -> None:
+    """A producer sends a record a second time under the same id."""
+    await scene.shown(3)
+    for count in (4, 5):
+        scene.run.load.send(scene.victim, id=f"{scene.victim}-again")
+        await scene.acknowledged(count)
+    await scene.shown(1)
+
+
+async def a_record_in_another_partition(scene: Scene) -> None:
+    """A producer with another hash writes into a partition that is not the user's."""
+    await scene.shown(3)
+    wrong = (home_partition(scene.victim.encode(), PARTITIONS) + 1) % PARTITIONS
+    other = next(user for n in itertools.count() if home_partition((user := f"other{n}").encode(), PARTITIONS) == wrong)
+    for _ in range(MANY):  # else an offset that its home has had is new there, and a topic made anew is suspected
+        scene.run.load.send(other)
+    await scene.acknowledged(3 + MANY)
+    scene.run.load.send(scene.victim, partition=wrong)
+    await scene.acknowledged(4 + MANY)
+    await scene.seen_by_witnesses()
+    scene.send()
+    await scene.seen_by_witnesses()
+
+
+async def the_last_publish_is_lost(scene: Scene) -> None:
+    """Redis loses a publish, and nothing follows it."""
+    await scene.shown(3)
+    async with scene.run.fault("a publish is lost"):
+        await _lost(scene)
+
+
+async def a_publish_is_lost_and_others_follow(scene: Scene) -> None:
+    """Redis loses a publish, and what follows is for others."""
+    await scene.shown(3)
+    async with scene.run.fault("a publish is lost"):
+        await _lost(scene)
+    await scene.seen_by_witnesses()
+
+
+async def a_publish_is_lost_and_the_next_entry_comes(scene: Scene) -> None:
+    """Redis loses a publish, and the next is for the same log."""
+    await scene.shown(3)
+    async with scene.run.fault("a publish is lost"):
+        await _lost(scene)
+    scene.send()
+    await scene.seen_by_witnesses()
+
+
+async def _lost(scene: Scene) -> None:
+    id_ = f"{scene.victim}-lost"
+    scene.losses.lose(id_)
+    scene.run.load.send(scene.victim, id=id_)
+    await scene.run.wait(lambda: scene.losses.lost, "Redis has lost it", SOON)
+
+
+async def an_entry_for_another_device(scene: Scene) -> None:
+    """An entry for one device lies between two for all."""
+    await scene.shown(3)
+    scene.run.load.send(scene.victim, device="phone")
+    scene.send()
+    await scene.seen_by_witnesses()
+
+
+async def a_page_that_ends_before_the_log(scene: Scene) -> None:
+    """A device asks for a page; the log goes on behind it."""
+    await scene.shown(5)
+    swarm = scene.run.devices.swarm
+    phone = next(device for device in swarm.devices if (device.user, device.name) == (scene.victim, "phone"))
+    before = len(swarm.faults)  # entries that it has come again
+    phone.say({"type": "sync", "log": NORMAL, "after": 1, "limit": 2})
+    await scene.run.wait(lambda: len(swarm.faults) >= before + 2, "the page has come", SOON)
+    scene.send()
+    await scene.seen_by_witnesses()
+
+
+def zombie(effect: str) -> Story:
+    """Return the story of an owner that is frozen before an effect and performs it after its successor."""
+
+    async def a_frozen_owner_goes_on_too_late(scene: Scene) -> None:
+        cluster, traps = scene.cluster, scene.traps
+        await scene.shown(3)
+        traps.lay(effect, "stop")
+        async with scene.run.fault(f"SIGSTOP before {effect}"):
+            scene.send()
+            await scene.springs(effect)
+            frozen = next(name for name in cluster.workers if cluster.pid(name) == traps.pid(effect))
+            await scene.shown(4)  # by the other one, after the session timeout
+            cluster.thaw(frozen)
+            await scene.run.wait(lambda: traps.performed(effect), f"{effect} is performed after all", SOON)
+        await asyncio.gather(*(cluster.restart(name) for name in cluster.workers))
+        await cluster.ready()
+        await cluster.owned(PARTITIONS)
+        scene.send()
+        await scene.seen_by_witnesses()
+
+    a_frozen_owner_goes_on_too_late.__doc__ = f"An owner is frozen before {effect} and performs it too late."
+    a_frozen_owner_goes_on_too_late.__name__ = f"{effect}_of_a_zombie"
+    return a_frozen_owner_goes_on_too_late
+
+
+append_of_a_zombie: Final = zombie("append")
+mark_of_a_zombie: Final = zombie("mark")
