@@ -13,7 +13,7 @@ async def test_1000_clients_of_killed_gateways_come_back_and_lack_nothing(cluste
     async with (
         cluster(workers=1, gateways=2) as running,
         experiment(
-            running, "gateway-killed", out=out, users=CLIENTS, devices=("phone",), rate=150, seconds=40, at_least=5_000
+            running, "gateway-killed", out=out, users=CLIENTS, devices=("phone",), rate=260, seconds=42, at_least=10_000
         ) as run,
     ):
         devices = run.devices.swarm.devices

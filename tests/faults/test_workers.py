@@ -43,7 +43,7 @@ async def test_a_zombie_that_wakes_after_its_partitions_went_to_another_is_not_h
 ) -> None:
     async with (
         cluster(workers=2, instances=False, TOCSIN_SESSION_TIMEOUT=str(SESSION_TIMEOUT)) as running,
-        experiment(running, "zombie", out=out, rate=200, seconds=45, at_least=5_000) as run,
+        experiment(running, "zombie", out=out, rate=250, seconds=45, at_least=10_000) as run,
     ):
         for name in running.workers:
             await run.progress(1_000)
