@@ -33,7 +33,8 @@ Change = tuple[bytes, bytes | None]  # key and new value; None deletes
 AS_OF: Final = b"__tocsin\0as-of__"  # key of the time at which the offset was noted, s since 1970
 # Memory for files: Faust's 64 MiB for writes and 2 GiB for reads of each partition let a worker grow for hours.
 WRITES: Final = 4 * 1024 * 1024  # bytes of a partition, at most twice
-READS: Final = 128 * 1024 * 1024  # bytes, shared by all
+ALL_WRITES: Final = 32 * 1024 * 1024  # bytes of all partitions and tables together
+READS: Final = 128 * 1024 * 1024  # bytes, shared by all; what is not yet in files counts as well
 BROKEN: Final = ("Corruption", "IO error: No such file")  # how RocksDB begins to say that files cannot be used
 
 
@@ -64,6 +65,7 @@ class _Rebuilding(RocksDBOptions):  # type: ignore[misc]  # Faust has no type in
     """Opens the files of a partition, empty ones in the place of broken ones; Faust then reads the whole changelog."""
 
     cache = rocksdict.Cache(READS)
+    buffers = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(ALL_WRITES, False, cache)
 
     def as_options(self) -> Any:
         options = super().as_options()
@@ -71,6 +73,7 @@ class _Rebuilding(RocksDBOptions):  # type: ignore[misc]  # Faust has no type in
         blocks.set_bloom_filter(self.bloom_filter_size, block_based=True)
         blocks.set_block_cache(self.cache)
         options.set_block_based_table_factory(blocks)
+        options.set_write_buffer_manager(self.buffers)
         return options
 
     def open(self, path: Path, *, read_only: bool = False) -> Any:
