@@ -28,7 +28,7 @@ demo: .venv/installed ## start everything on embedded servers and watch notifica
 .PHONY: test
 test: system lint types ## install what is missing, then lint, types and all tests against real servers
 	$(BIN)/python -m stack.fetch
-	$(BIN)/python -m pytest --quiet --cov --cov-report=term $(TESTS)
+	$(BIN)/python -m pytest --quiet -m "not thorough" --cov --cov-report=term $(TESTS)
 	$(BIN)/python -m pytest --quiet -m quick tests/faults
 
 .PHONY: faults
@@ -36,6 +36,7 @@ faults: SYSTEM += go=golang-go faketime=faketime
 faults: system .venv/installed-dev ## break servers, networks and processes on purpose and prove that no promise is broken (ONLY=name: some)
 	$(BIN)/python -m stack.fetch
 	$(BIN)/python -m pytest --quiet tests/faults $(if $(ONLY),-k "$(ONLY)")
+	$(if $(ONLY),,$(BIN)/python -m pytest --quiet -m thorough tests/integration tests/e2e)
 
 .PHONY: soak
 soak: SYSTEM += go=golang-go

@@ -19,9 +19,10 @@ Ends = Callable[..., Awaitable[Mapping[TP, int]]]
 class Sources:
     """The ends of the partitions that this worker reads, asked for where something in the store lies beyond."""
 
-    def __init__(self, ends: Ends) -> None:
+    def __init__(self, ends: Ends, *, exact: bool = True) -> None:
         """Begin; `ends` returns the end offsets of the partitions that it is given."""
         self._ends = ends
+        self._exact = exact  # False: what Kafka says of ends says nothing
         self._known: dict[TP, int] = {}
 
     def forget(self) -> None:
@@ -43,7 +44,7 @@ class Sources:
             for record in records:
                 if keys.get(record.src, record.key) != record.key:
                     raise TopicRemade.at(tp, source_parts(record.src)[1])
-        if not seen:
+        if not (seen and self._exact):
             return
         for tp, end in (await self._ends(*seen)).items():
             self._known[TP(*tp)] = end

@@ -67,7 +67,8 @@ class InboxWorker:
         self.ownership = Ownership(store, ROLE, self.name)
         self.cursors = CursorWriter(store)
         self._turnstile = Turnstile()
-        self._sources = Sources(self.app.consumer.highwaters)
+        self.app.consumer.exact_ends = settings.exact_ends()
+        self._sources = Sources(self.app.consumer.highwaters, exact=settings.exact_ends())
         self.watch = Watch(settings.stuck)
         self._limits = {lane: lane_limit(settings, lane) for lane in LANES}
         self._worker_limit = limit_from(settings.limit_worker, "TOCSIN_LIMIT_WORKER")

@@ -51,6 +51,8 @@ async def group_lag(settings: Settings, role: str) -> GroupLag:
         state, owners = await _owners(client, group, node)
     async with consumer(kafka) as reader:
         first, end = await reader.beginning_offsets(tps), await reader.end_offsets(tps)
+        if not settings.exact_ends():
+            end = {tp: max(at, committed.get(tp) or 0) for tp, at in end.items()}
         known = [
             PartitionLag(
                 topic=tp.topic,

@@ -61,6 +61,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.assignment_epoch = 0
         self.watcher: AssignmentWatcher | None = None
+        self.exact_ends = True  # False: what Kafka says of ends says nothing about topics that were made again
         self._progress: defaultdict[TP, Progress] = defaultdict(Progress)
         self._gate_open = self._sought = self._refused = False
         self._held: set[TP] = set()  # to resume when the gate opens
@@ -188,7 +189,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
     async def _check_ends(self, places: Mapping[TP, int]) -> None:
         """End the worker if a place lies beyond the end of its partition: the records before it would be dropped."""
         try:
-            ends = await self.highwaters(*places) if places else {}
+            ends = await self.highwaters(*places) if places and self.exact_ends else {}
         except KafkaError as exc:  # a partition without a leader: it is looked at again when its records come
             self.log.warning("the ends of the sources are not known: %r", exc)
             return

@@ -121,6 +121,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Return the URL that every client of Redis is made from; it may hold a password."""
         return security.redis_url(self)
 
+    def exact_ends(self) -> bool:
+        """Return whether Kafka says exactly where a partition ends; the embedded one may leave a last batch out."""
+        return self.idempotence
+
     def kafka_options(self) -> dict[str, Any]:
         """Return what every client of Kafka is made with: where the brokers are and how to reach them."""
         return security.kafka_options(self)

@@ -271,7 +271,7 @@ async def test_a_new_epoch_is_another_identity_and_voids_all_cursors(new_url: st
 
 
 async def test_a_store_that_was_not_migrated_does_not_open(new_url: str) -> None:
-    with pytest.raises(StoreBehind, match="0001_logs, .*: run `tocsin store apply`"):
+    with pytest.raises(StoreBehind, match=r"0001_logs, .*: run `tocsin store apply`"):
         await open_store(new_url).open()
     assert (await migrations(new_url).pending())[0] == "0001_logs"  # to look made nothing
 

@@ -1,6 +1,7 @@
 """The commands that try it from a shell, against a deployment that runs from the same folder."""
 
 import json
+import os
 import signal
 import time
 
@@ -100,3 +101,24 @@ def test_a_listener_ends_quietly(embedded_system: System, number: signal.Signals
         stop(process)
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGTERM)
     assert "Traceback" not in errors
+
+
+def test_a_worker_that_is_killed_goes_on_with_the_embedded_servers_too(embedded_system: System) -> None:
+    """The embedded Kafka says of ends less than there is, which must not look like a topic that was made again."""
+    embedded_system.tocsin("send", "cli-9", "a batch", "--count", "300")
+    name = "worker-inbox"
+    before = embedded_system.pids()[name]
+    os.kill(before, signal.SIGKILL)
+    with embedded_system.spawn("listen", "cli-9", "--json") as listener:
+        try:
+            assert listener.stdout
+            lines = [listener.stdout.readline() for _ in range(300)]
+            embedded_system.tocsin("send", "cli-9", "one more")
+            lines.append(listener.stdout.readline())
+        finally:
+            stop(listener)
+    assert "one more" in lines[-1]
+    after = embedded_system.pids()[name]
+    assert after != before
+    assert embedded_system.tocsin("doctor").returncode == 0
+    assert embedded_system.pids()[name] == after

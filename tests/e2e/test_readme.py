@@ -45,7 +45,7 @@ class Reader:
             self._listen(words[2], *words[3:])
         elif words != UP:
             ended = self._system.tocsin(*words[1:])
-            assert ended.returncode == 0, (words, ended.stderr)
+            assert ended.returncode == 0, (words, ended.stdout, ended.stderr)
             if words[1] == "send":
                 self._sent(words[2], ended.stdout)
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaProducer
 
 from bench.swarm import until
@@ -18,6 +19,7 @@ def run_of(system: System, name: str) -> dict[str, Any]:
     return json.loads(shown.stdout) if shown.returncode == 0 else {"counts": {}, "event": ""}
 
 
+@pytest.mark.thorough
 async def test_a_redelivery_killed_in_the_middle_and_done_again_is_one_redelivery(system: System) -> None:
     user = "replay-1"
     sent = system.tocsin("send", user, "hello", "--count", str(COUNT), "--key", "r", "--json")

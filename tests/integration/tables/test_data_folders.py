@@ -57,8 +57,11 @@ def current_rubbish(files: Path) -> None:
 SILENT = (nothing, deleted)
 
 
+THOROUGH = (nothing, deleted, tables_flipped, tables_gone, manifest_cut, current_rubbish)
+
+
 @pytest.mark.parametrize(
-    "damage", [nothing, deleted, tables_cut, tables_flipped, tables_gone, manifest_cut, current_rubbish]
+    "damage", [tables_cut, *(pytest.param(damage, marks=pytest.mark.thorough) for damage in THOROUGH)]
 )
 def test_the_table_is_right_whatever_happened_to_its_files(counting: Counting, damage: Callable[[Path], None]) -> None:
     counting.make_topics()
@@ -91,6 +94,7 @@ def test_files_ahead_of_their_changelog_are_thrown_away(counting: Counting) -> N
     assert "ahead of their changelog" in counting.said
 
 
+@pytest.mark.thorough
 def test_files_that_end_before_the_changelog_begins_are_thrown_away(counting: Counting) -> None:
     counting.make_topics()
     counting.produce(each=2)
@@ -108,6 +112,7 @@ def test_files_that_end_before_the_changelog_begins_are_thrown_away(counting: Co
     assert "their changelog begins at" in counting.said
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("config", [{}, COMPACTED], ids=["whole", "compacted"])
 def test_files_of_partitions_that_were_with_somebody_else_are_brought_up_to_date(
     counting: Counting, config: dict[str, str]

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 
+import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.integration.tables.conftest import COMPACTED, Counting, eventually
@@ -48,11 +49,12 @@ def test_transactions_leave_holes_that_are_no_loss(counting: Counting) -> None:
     counting.check()
 
 
+@pytest.mark.thorough  # the broker takes its time to compact
 def test_what_compaction_has_removed_is_not_waited_for(counting: Counting) -> None:
     counting.make_topics(sources=COMPACTED)
     for _ in range(4):
         counting.produce(each=3, users=50)
-    eventually(lambda: counting.count("events") < counting.produced)
+    eventually(lambda: counting.count("events") < counting.produced, within=180)
     counting.run()
     counting.produce(each=1)
     counting.run()
