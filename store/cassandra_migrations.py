@@ -5,7 +5,7 @@ import time
 import uuid
 from typing import Any, Final
 
-from cassandra import DriverException
+from cassandra import DriverException, InvalidRequest
 from cassandra.protocol import ErrorMessage
 
 from schemas.errors import StoreError
@@ -13,7 +13,8 @@ from store.cluster import SCHEMA_PROFILE, Address, connect
 from store.migration import load, missing
 
 LEASE: Final = 120  # s after which a process that died with the lease is forgotten
-RETRY: Final = 0.2  # s between two looks at a lease that another holds
+RETRY: Final = 0.2  # s between two looks at a lease that another holds, or at a keyspace that another makes
+VISIBLE: Final = 10.0  # s in which a keyspace that was made can be used
 
 _KEYSPACE: Final = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = %s"
 _TABLES: Final = (
@@ -42,7 +43,7 @@ def apply(session: Any, address: Address) -> list[str]:
     """Make the keyspace if needed, bring it up to date and return what was applied. Blocks. Raises `StoreError`."""
     if not _execute(session, _KEYSPACE, (address.keyspace,)):  # else nobody has to be allowed to make keyspaces
         _execute(session, f"CREATE KEYSPACE IF NOT EXISTS {address.keyspace} WITH replication = {replication(address)}")
-    session.set_keyspace(address.keyspace)
+    _enter(session, address.keyspace)
     for table in _TABLES:
         _execute(session, table)
     holder = uuid.uuid4()
@@ -56,6 +57,20 @@ def apply(session: Any, address: Address) -> list[str]:
     finally:
         _execute(session, _LEAVE, (holder,))
     return [migration.name for migration in todo]
+
+
+def _enter(session: Any, keyspace: str) -> None:
+    """Use a keyspace; one that somebody else is making is listed a moment before it can be used."""
+    end = time.monotonic() + VISIBLE
+    while True:
+        try:
+            session.set_keyspace(keyspace)
+        except InvalidRequest:
+            if time.monotonic() > end:
+                raise
+            time.sleep(RETRY)
+        else:
+            return
 
 
 def replication(address: Address) -> dict[str, str | int]:
