@@ -7,7 +7,7 @@ from gateway.app import serve
 from gateway.bucket import Limits
 from gateway.config import GatewayConfig, gateway_id
 from schemas.errors import SettingsError
-from streams.limits import Limit, limit_from
+from streams.limits import Limit, session_limit
 from streams.security import server_context
 from streams.settings import Settings
 from telemetry.logs import setup_logging
@@ -38,7 +38,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         sessions=settings.sessions,
         drain=settings.drain,
         stuck=settings.stuck,
-        pace=_pace(limit_from(settings.limit_connection, "TOCSIN_LIMIT_CONNECTION")),
+        pace=_pace(session_limit(settings)),
     )
 
 

@@ -9,7 +9,7 @@ having been told to is started again after `back_after` s, as a supervisor does;
         cluster.thaw("worker-1")                  # SIGCONT
         await cluster.down("worker-0")            # SIGTERM, and stays away
         await cluster.up("worker-0", TOCSIN_BACKLOG="50", mutant="name")   # again, otherwise
-        await cluster.add_worker()                # another one; its name is returned
+        await cluster.add("worker")               # another one; its name is returned
         await cluster.ready("worker-0")           # waits for its health page
         cluster.proxies["kafka"].hang()           # see `proof.proxy`
         cluster.rss("worker-0")                   # bytes; `files` counts descriptors
@@ -128,7 +128,7 @@ class Cluster(Processes):
         for step in ("store", "topics"):
             await self.tocsin(step, "apply")
         self._task = asyncio.create_task(self._keep_up())
-        names = [await self._add(kind) for kind, count in self._counts.items() for _ in range(count)]
+        names = [await self.add(kind) for kind, count in self._counts.items() for _ in range(count)]
         await self.ready(*names)
 
     async def __aexit__(

@@ -55,17 +55,10 @@ class Processes(ABC):
         """The names of the gateways that should run."""
         return [name for name in self._programs if name.startswith("gateway") and name in self._kept]
 
-    async def add_worker(self, *, mutant: str | None = None, **settings: str) -> str:
-        """Start one more worker and return its name without waiting for it."""
-        return await self._add("worker", mutant=mutant, **settings)
-
-    async def add_gateway(self, *, mutant: str | None = None, **settings: str) -> str:
-        """Start one more gateway at the shared port and return its name without waiting for it."""
-        return await self._add("gateway", mutant=mutant, **settings)
-
-    async def _add(self, kind: str, *, mutant: str | None = None, **settings: str) -> str:
+    async def add(self, kind: str) -> str:
+        """Start one more "worker" or "gateway" and return its name without waiting for it."""
         name = f"{kind}-{sum(each.startswith(kind) for each in self._programs)}"
-        await self.up(name, mutant=mutant, **settings)
+        await self.up(name)
         return name
 
     async def up(self, name: str, *, mutant: str | None = None, **settings: str) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from schemas.errors import SettingsError
-from streams import security
+from streams import limits, security
 
 PREFIX: Final = "TOCSIN_"
 SECRET_NAMES: Final = ("secret", "kafka_password", "redis_password", "store_password")
@@ -183,6 +183,7 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
         message, _, path = str(exc).partition(" - at `$.")
         raise SettingsError(f"{PREFIX}{path.rstrip('`').upper()}: {message}") from None
     security.check(settings)
+    limits.check(settings)
     return settings
 
 

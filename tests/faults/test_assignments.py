@@ -18,7 +18,7 @@ async def test_partitions_assigned_away_and_back_20_times_stall_no_commit(cluste
         async with experiment(
             running, "away-and-back", out=out, rate=130, seconds=80, bound=BOUND, at_least=10_000, throughout=True
         ) as run:
-            guests = [await running.add_worker(), await running.add_worker()]  # one starts while the other owns
+            guests = [await running.add("worker"), await running.add("worker")]  # one starts while the other owns
             for turn in range(TIMES):
                 guest = await an_owner(running, guests)
                 async with run.fault(f"turn {turn}: what {guest} has just got is taken back"):

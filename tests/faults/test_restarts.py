@@ -51,7 +51,7 @@ async def test_workers_from_1_to_3_and_back_under_load_lose_nothing(cluster: Mak
     ):
         await run.progress(500)
         async with run.fault("two workers more"):
-            added = [await running.add_worker(), await running.add_worker()]
+            added = [await running.add("worker"), await running.add("worker")]
             await an_owner(running, added)  # with few partitions the other may stand by
             await running.owned()
         await run.progress(1_000)

@@ -31,6 +31,10 @@ def test_variables_become_the_types_of_the_settings() -> None:
         ("TOCSIN_DRAIN", "inf"),
         ("TOCSIN_DRAIN", "nan"),
         ("TOCSIN_SESSIONS", "0"),
+        ("TOCSIN_LIMIT_BULK", "600"),
+        ("TOCSIN_LIMIT_NORMAL", "0/60"),
+        ("TOCSIN_LIMIT_CONNECTION", "many"),
+        ("TOCSIN_LIMIT_WORKER", "5/0"),
     ],
 )
 def test_a_malformed_value_is_one_line_that_names_the_variable(name: str, value: str) -> None:
