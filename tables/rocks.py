@@ -33,11 +33,10 @@ Change = tuple[bytes, bytes | None]  # key and new value; None deletes
 AS_OF: Final = b"__tocsin\0as-of__"  # key of the time at which the offset was noted, s since 1970
 # Memory for files: Faust's 64 MiB for writes and 2 GiB for reads of each partition let a worker grow for hours.
 WRITES: Final = 4 * 1024 * 1024  # bytes of a partition, at most twice
-ALL_WRITES: Final = 32 * 1024 * 1024  # bytes of all partitions and tables together
+ALL_WRITES: Final = 16 * 1024 * 1024  # bytes of all partitions and tables together
+STEP: Final = 16 * 1024  # bytes by which a partition takes of it; with RocksDB's 512 KiB 56 partitions fill it with air
 READS: Final = 128 * 1024 * 1024  # bytes, shared by all; what is not yet in files counts as well
 BROKEN: Final = ("Corruption", "IO error: No such file")  # how RocksDB begins to say that files cannot be used
-
-
 FULL: Final = "IO error: No space left"  # how RocksDB begins to say that the disk is full
 
 
@@ -74,6 +73,7 @@ class _Rebuilding(RocksDBOptions):  # type: ignore[misc]  # Faust has no type in
         blocks.set_block_cache(self.cache)
         options.set_block_based_table_factory(blocks)
         options.set_write_buffer_manager(self.buffers)
+        options.set_arena_block_size(STEP)
         return options
 
     def open(self, path: Path, *, read_only: bool = False) -> Any:

@@ -220,3 +220,11 @@ def test_what_is_written_takes_little_memory_however_much_it_is(app: Any) -> Non
 def resident() -> float:
     """The memory of this process, MB."""
     return float(psutil.Process().memory_info().rss) / 1e6
+
+
+def test_a_hundred_partitions_with_little_in_them_do_not_write_files_all_the_time(app: Any, tmp_path: Path) -> None:
+    table = RocksTable(app, "many", partitions=100)
+    for partition in range(100):
+        table.recover(partition, [cast("Any", Emit("changelog", b"key", b"value"))], 0)
+        table.recover(partition, [cast("Any", Emit("changelog", b"other", bytes(4096)))], 1)
+    assert not list(tmp_path.rglob("*.sst"))
