@@ -8,7 +8,7 @@ certificates of nodes checked by the system's authorities or by those in the fil
 import re
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from schemas.errors import SettingsError
 from store.cassandra import CassandraStore
@@ -24,6 +24,10 @@ CQL_PORT: Final = 9042
 CONSISTENCIES: Final = ("ONE", "TWO", "QUORUM", "ALL", "LOCAL_QUORUM", "LOCAL_ONE")
 OPTIONS: Final = ("replication", "dc", "consistency", "tls", "ca")
 
+# Not urlsplit: it refuses a list of hosts with an IPv6 address among them.
+_URL: Final = re.compile(
+    r"cassandra://((?P<who>[^/?#]*)@)?(?P<hosts>[^/?#@]*)(/(?P<keyspace>[^?#]*))?(\?(?P<query>[^#]*))?"
+)
 _KEYSPACE: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _HOST: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:(?P<port>\d{1,5}))?")
 
@@ -57,16 +61,14 @@ def _file(url: str) -> Path:
 
 
 def _address(url: str) -> Address:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise _error("is malformed; write cassandra://host:port/keyspace") from None
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
-    keyspace = parts.path.removeprefix("/")
+    parts = _URL.fullmatch(url)
+    if not parts:
+        raise _error("is malformed; write cassandra://host:port/keyspace")
+    user, _, password = (parts["who"] or "").partition(":")
+    keyspace = parts["keyspace"] or ""
     if not _KEYSPACE.fullmatch(keyspace):
         raise _error("names no keyspace; it has small letters, digits and _ (cassandra://host:port/keyspace)")
-    options = _options(parts)
+    options = _options(parts["query"] or "")
     replication = options.get("replication", "1")
     if not (replication.isdecimal() and 1 <= int(replication) <= 99):
         raise _error("has a bad replication; it is a number from 1")
@@ -75,7 +77,7 @@ def _address(url: str) -> Address:
     if options.get("tls", "true") not in ("true", "false"):
         raise _error("has a bad tls; it is true or false")
     return Address(
-        hosts=tuple(_host(host) for host in hosts.split(",")),
+        hosts=tuple(_host(host) for host in parts["hosts"].split(",")),
         keyspace=keyspace,
         user=unquote(user),
         password=unquote(password),
@@ -87,9 +89,9 @@ def _address(url: str) -> Address:
     )
 
 
-def _options(parts: SplitResult) -> dict[str, str]:
+def _options(query: str) -> dict[str, str]:
     try:
-        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError:
         raise _error("ends with a malformed query") from None
     for name in options:
