@@ -28,14 +28,14 @@ demo: .venv/installed ## start everything on embedded servers and watch notifica
 .PHONY: test
 test: system lint types ## install what is missing, then lint, types and all tests against real servers
 	$(BIN)/python -m stack.fetch
-	$(BIN)/python -m pytest --quiet -m "not thorough" --cov --cov-report=term $(TESTS)
+	$(BIN)/python -m pytest --quiet -m "not thorough" --numprocesses 2 --dist loadfile --cov --cov-report=term $(TESTS)
 	$(BIN)/python -m pytest --quiet -m quick tests/faults
 
 .PHONY: faults
 faults: SYSTEM += go=golang-go faketime=faketime
-faults: system .venv/installed-dev ## break servers, networks and processes on purpose and prove that no promise is broken (ONLY=name: some)
+faults: system .venv/installed-dev ## break servers, networks and processes on purpose and prove that no promise is broken (ONLY=name: some; AT_ONCE=2)
 	$(BIN)/python -m stack.fetch
-	$(BIN)/python -m pytest --quiet tests/faults $(if $(ONLY),-k "$(ONLY)")
+	$(BIN)/python -m pytest --quiet --numprocesses $(or $(AT_ONCE),2) --dist loadfile tests/faults $(if $(ONLY),-k "$(ONLY)")
 	$(if $(ONLY),,$(BIN)/python -m pytest --quiet -m thorough tests/integration tests/e2e)
 
 .PHONY: soak

@@ -13,6 +13,14 @@ from streams.connections import Cursors, read_mark, start_of, unread, window
 
 WINDOW: Final = 200  # entries of a log that are sent with the opening, unasked
 WINDOW_BYTES: Final = 256 * 1024  # bytes of frames in one answer
+PIECE: Final = 32  # requests that are answered together at first
+LARGEST_PIECE: Final = 256
+PIECE_BYTES: Final = 4 * 1024 * 1024  # bytes of rows that are read for one piece, about
+
+
+def next_piece(size: int, read: int) -> int:
+    """Return how many requests to answer together after `size` of them took `read` bytes of rows."""
+    return max(1, min(LARGEST_PIECE, size * 2, size * PIECE_BYTES // max(1, read)))
 
 
 class Asked:
@@ -23,16 +31,31 @@ class Asked:
         self.connected: list[tuple[int, Connected]] = []
         self.syncs: list[tuple[int, str, SyncRequest]] = []  # partition, gateway, request
         self.announced: list[tuple[int, Announce]] = []
+        self._requests: list[tuple[int, Any]] = []  # partition, record; a `Sync` of each session
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def piece(self, first: int, count: int) -> "Asked":
+        """Return some of the requests, so that what all of them take need not be in memory at once."""
+        piece = Asked(self.epochs)
+        for partition, record in self._requests[first : first + count]:
+            piece.add(partition, record)
+        return piece
 
     def add(self, partition: int, record: Any) -> bool:
         """Take note of a record that wants an answer; False: it wants none."""
         match record:
             case Connected():
                 self.connected.append((partition, record))
+                self._requests.append((partition, record))
             case Sync(gateway=gateway, syncs=syncs):
-                self.syncs += [(partition, gateway, sync) for sync in syncs if sync.log in INBOX_LOGS]
+                known = [sync for sync in syncs if sync.log in INBOX_LOGS]
+                self.syncs += [(partition, gateway, sync) for sync in known]
+                self._requests += [(partition, Sync(gateway=gateway, syncs=[sync])) for sync in known]
             case Announce():
                 self.announced.append((partition, record))
+                self._requests.append((partition, record))
             case _:
                 return False
         return True

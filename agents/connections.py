@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agents.answers import Asked, Plan
+from agents.answers import PIECE, Asked, Plan, next_piece
 from agents.cursors import CursorWriter
 from agents.parts import Parts
 from schemas.errors import BadRecord
@@ -97,25 +97,32 @@ class ConnectionsAgent:
                     changes.set(partition, said.user, opened(before, said.session, Place(gateway, said.device), dead))
 
     async def _answer(self, asked: Asked) -> None:
-        """Read what the sessions lack and publish it. Idempotent: clients drop what they have."""
+        """Read what the sessions lack and publish it, piece by piece. Idempotent: clients drop what they have."""
         async with self._at_once:
             heads = await self._heads(asked)
             users = sorted({said.user for _, said in asked.connected})
             stored = await self._store.get_cursors(users) if users else {}
             cursors = {user: merged([*stored[user], *self._cursors.pending(user)]) for user in users}
             epoch = await self._store.epoch()
-            plan = Plan(asked, heads, cursors, epoch, self._backlog)
-            rows = await self._read(plan.ranges)
-            now_ms = round(time.time() * 1000)
-            parts = plan.fanout(rows, now_ms).parts()
-            await self._producer.emit(
-                [
-                    status
-                    for user, log, device, found in plan.sent
-                    for status in self._statuses.merged(user, log, found, [device], now_ms)
-                ]
-            )
-            await self._publisher.publish(parts)
+            first, size = 0, PIECE
+            while first < len(asked):
+                plan = Plan(asked.piece(first, size), heads, cursors, epoch, self._backlog)
+                first, size = first + size, next_piece(size, await self._carry_out(plan))
+
+    async def _carry_out(self, plan: Plan) -> int:
+        """Send what was planned; return how many bytes of rows it took."""
+        rows = await self._read(plan.ranges)
+        now_ms = round(time.time() * 1000)
+        parts = plan.fanout(rows, now_ms).parts()
+        await self._producer.emit(
+            [
+                status
+                for user, log, device, found in plan.sent
+                for status in self._statuses.merged(user, log, found, [device], now_ms)
+            ]
+        )
+        await self._publisher.publish(parts)
+        return sum(len(row.frame) for found in rows.values() for row in found)
 
     async def _heads(self, asked: Asked) -> dict[str, Head]:
         """Return the heads of all logs asked for.

@@ -7,6 +7,7 @@ See `proof.cluster` for what a cluster can do, `proof.experiment` for what an ex
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,8 +22,6 @@ from proof.servers import Servers
 OUT = "TOCSIN_FAULTS_OUT"  # the folder of histories and results
 COLUMNS = ("experiment", "operations", "unknown", "shown", "lost", "repeats", "violations", "recovery", "judge")
 
-_folders: list[Path] = []
-
 
 class MakeCluster(Protocol):
     """Makes a cluster that has not begun; takes what `Cluster` takes after its folder."""
@@ -36,12 +35,17 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         yield running
 
 
+def pytest_configure() -> None:
+    """Choose the folder of results before there are several processes that run experiments."""
+    if OUT not in os.environ:
+        os.environ[OUT] = tempfile.mkdtemp(prefix="tocsin-faults-")
+
+
 @pytest.fixture(scope="session")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out() -> Path:
     """Where histories and results go."""
-    folder = Path(os.environ[OUT]) if OUT in os.environ else tmp_path_factory.mktemp("faults")
+    folder = Path(os.environ[OUT])
     folder.mkdir(parents=True, exist_ok=True)
-    _folders.append(folder)
     return folder
 
 
@@ -54,14 +58,13 @@ def cluster(servers: Servers, tmp_path: Path) -> MakeCluster:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    for folder in _folders:
-        results = folder / "results.jsonl"
-        if not results.exists():
-            continue
-        lines = [msgspec.json.decode(line, type=Result) for line in results.read_bytes().splitlines()]
-        rows = [COLUMNS, *(tuple(str(getattr(line, column)) for column in COLUMNS) for line in lines)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-        terminalreporter.section("experiments")
-        for row in rows:
-            terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
-        terminalreporter.write_line(f"histories and results: {folder}")
+    results = Path(os.environ[OUT], "results.jsonl")
+    if not results.exists():
+        return
+    lines = [msgspec.json.decode(line, type=Result) for line in results.read_bytes().splitlines()]
+    rows = [COLUMNS, *(tuple(str(getattr(line, column)) for column in COLUMNS) for line in lines)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    terminalreporter.section("experiments")
+    for row in rows:
+        terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+    terminalreporter.write_line(f"histories and results: {results.parent}")
