@@ -97,8 +97,13 @@ class ConnectionsAgent:
                     changes.set(partition, said.user, opened(before, said.session, Place(gateway, said.device), dead))
 
     async def _answer(self, asked: Asked) -> None:
-        """Read what the sessions lack and publish it, piece by piece. Idempotent: clients drop what they have."""
+        """Read what the sessions lack and publish it, piece by piece. Idempotent: clients drop what they have.
+
+        While Redis takes nothing the rows are not even read: sessions ask again until they are answered.
+        """
         async with self._at_once:
+            if not await self._publisher.reaches():
+                return
             heads = await self._heads(asked)
             users = sorted({said.user for _, said in asked.connected})
             stored = await self._store.get_cursors(users) if users else {}

@@ -72,7 +72,8 @@ class Publisher:
         self._partitions: Mapping[int, int] = {}
         self._suspects: dict[str, float] = {}  # gateway: when a publish first reached nobody
         self._rhythm = Rhythm(time.monotonic())
-        self._hangs = False  # Redis has let a publish time out and taken no beat since
+        self._away = False  # Redis did not take what it was last sent
+        self._hangs = False  # and let that time out
         self._silent_until = 0.0
         self.dead: set[str] = set()
         self._metrics = metrics
@@ -106,15 +107,20 @@ class Publisher:
                     pipe.publish(bus.gateway_channel(self._prefix, gateway), bus.encode(packed))
                 reached = await pipe.execute()
         except LOST as exc:
-            self._hangs = isinstance(exc, (RedisTimeout, TimeoutError))
-            self._metrics.publish_failures.inc(len(messages))
-            self._complain("messages", exc)
+            self._lost("messages", len(messages), exc)
             return
+        self._away = False
         for (gateway, _), receivers in zip(messages, reached, strict=True):
             if receivers:
                 self._suspects.pop(gateway, None)
             else:
                 self._suspects.setdefault(gateway, time.monotonic())
+
+    async def reaches(self) -> bool:
+        """Say whether Redis takes messages; one that refused the last one is asked anew with a beat."""
+        if self._away and not self._hangs:
+            await self.beat()
+        return not self._away
 
     def _packed(self, gateway: str, parts: Iterable[Part]) -> Iterable[Packed]:
         group: list[Part] = []
@@ -140,13 +146,15 @@ class Publisher:
         try:
             await self._redis.publish(bus.beat_channel(self._prefix), bus.encode(message))
         except LOST as exc:
-            self._metrics.publish_failures.inc()
-            self._complain("a beat", exc)
+            self._lost("a beat", 1, exc)
+            self._rhythm.traffic(time.monotonic())  # tried again soon: gateways wait to hear what they lack
         else:
-            self._hangs = False
+            self._away = self._hangs = False
 
-    def _complain(self, what: str, exc: Exception) -> None:
-        """Say that Redis does not work, once in a while: every batch would."""
+    def _lost(self, what: str, messages: int, exc: Exception) -> None:
+        """Take note that Redis does not work, and say so once in a while: every batch would."""
+        self._away, self._hangs = True, isinstance(exc, (RedisTimeout, TimeoutError))
+        self._metrics.publish_failures.inc(messages)
         if time.monotonic() >= self._silent_until:
             self._silent_until = time.monotonic() + COMPLAIN_EVERY
             log.warning("Redis did not take %s: %s; what was not published is asked for later", what, exc)

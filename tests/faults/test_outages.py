@@ -17,7 +17,7 @@ from tests.faults.conftest import MakeCluster
 AWAY = 180.0  # s
 RATE = 150.0  # records a second, all the time
 LANES = {"normal": 0.9, "bulk": 0.1}
-FILLING, FILLED = 700.0, 35.0  # records a second and s: a table keeps some MB of what was written last
+FILLING, FILLED = 1_400.0, 35.0  # records a second and s: tables keep some MB of what was written last
 CRITICAL = 10.0  # of them in the lane critical, before the outage and after it
 NAMES = [f"u{number}" for number in range(50)]
 DEVICES = ("phone", "web")

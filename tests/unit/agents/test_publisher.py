@@ -124,6 +124,36 @@ def test_a_message_that_redis_did_not_take_keeps_its_number(
     assert registry.get_sample_value("tocsin_publish_failures_total") == 2
 
 
+def reaches(publisher: Publisher) -> bool:
+    answers: list[bool] = []
+
+    async def ask() -> None:
+        answers.append(await publisher.reaches())
+
+    drive(ask())
+    return answers[0]
+
+
+def test_whether_redis_takes_messages_is_asked_anew_only_if_it_refused_the_last_one(
+    publisher: Publisher, redis: Redis
+) -> None:
+    redis.listening = {"g1": []}
+    assert reaches(publisher)
+    assert not redis.listening["g1"]
+    redis.away = True
+    drive(publisher.publish({"g1": [part()]}))
+    assert not reaches(publisher)
+    redis.away = False
+    assert reaches(publisher)
+    assert [type(message) for message in arrived(redis, "g1")] == [Beat]
+
+
+def test_a_beat_that_redis_did_not_take_is_tried_again_soon(publisher: Publisher, redis: Redis, clock: Clock) -> None:
+    redis.away = True
+    drive(publisher.beat())
+    assert publisher._rhythm.due() <= clock.now + BEAT_SOON
+
+
 def test_a_long_message_is_cut_between_parts(publisher: Publisher, redis: Redis) -> None:
     redis.listening = {"g1": []}
     parts = [part(number, size=MESSAGE_BYTES // 3) for number in range(7)]
