@@ -1,6 +1,7 @@
 """`python -m proof check FILE...`: counts and verdict of histories; exit 1 with a counter-example if one is broken."""
 
 import sys
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         return max([_check(Path(file), judged=judged) for file in files])
-    except (OSError, msgspec.MsgspecError) as exc:
+    except (OSError, EOFError, zlib.error, msgspec.MsgspecError) as exc:
         print(f"proof: {exc}", file=sys.stderr)
         return 2
 

@@ -9,6 +9,7 @@ An operation (`op`, a number) is one record that a producer asked Kafka to take.
 may not have, and may still get it), or nothing if the run ended first, which is the same as `unknown`.
 """
 
+import gzip
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -248,7 +249,7 @@ def write(path: Path, events: Iterable[AnyEvent]) -> Path:
 
 
 def read(path: Path) -> Iterator[AnyEvent]:
-    """Give the events of a history one by one. Raises `msgspec.MsgspecError` for a line that is no event."""
-    with path.open("rb") as file:
+    """Give the events of a history one by one; also of a `.gz`. Raises `msgspec.MsgspecError`."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         for line in file:
             yield _decode(line)

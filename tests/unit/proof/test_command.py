@@ -1,5 +1,6 @@
 """`python -m proof check`."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,13 @@ def test_a_file_that_is_no_history_ends_with_2(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "wrong").write_text("{}\n")
     assert main(["check", str(tmp_path / "wrong")]) == 2
     assert capsys.readouterr().err.count("proof: ") == 2
+
+
+def test_a_compressed_history_is_read_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = write(tmp_path / "h.jsonl", right().end("phone")).read_bytes()
+    compressed = tmp_path / "h.jsonl.gz"
+    compressed.write_bytes(gzip.compress(history))
+    assert main(["check", str(compressed)]) == 0
+    compressed.write_bytes(gzip.compress(history)[:-9])
+    assert main(["check", str(compressed)]) == 2
+    assert "proof: " in capsys.readouterr().err
