@@ -13,7 +13,10 @@ from cli.deployment import Ready
 
 USERS = [f"f{i}" for i in range(100)]
 HOT = "hot"
-BURST = 20_000  # records by which the capacity is measured
+SLOWEST = 1_000.0  # records/s at which the search for the capacity begins
+STEP = 1.25  # from one rate to the next
+LASTS = 4.0  # s of each
+BEHIND = 0.5  # s in which everything has to have arrived after the last record
 SHARE = 0.4  # of the capacity
 WARM_UP = 3.0  # s that are not counted
 
@@ -40,10 +43,7 @@ async def run(ready: Ready, *, seconds: float) -> Fairness:
     try:
         await swarm.join((user, "phone") for user in [*USERS, HOT])
         async with Load(ready.kafka) as load:
-            begun = time.monotonic()
-            await load.burst(USERS[i % len(USERS)] for i in range(BURST))
-            await until(lambda: swarm.received >= BURST, 120, "the burst arrived")
-            capacity = BURST / (time.monotonic() - begun)
+            capacity = await _capacity(swarm, load)
             rate = capacity * SHARE
             even = await _phase(swarm, load, watch, rate, seconds, hot=False)
             beside = await _phase(swarm, load, watch, rate, seconds, hot=True)
@@ -51,6 +51,22 @@ async def run(ready: Ready, *, seconds: float) -> Fairness:
     finally:
         acks.cancel()
         await swarm.leave()
+
+
+async def _capacity(swarm: Swarm, load: Load) -> float:
+    """Return the highest of the rates at which records arrive as fast as they are produced, evenly spread."""
+    rate = SLOWEST
+    while await _keeps_up(swarm, load, rate):
+        rate *= STEP
+    return rate / STEP
+
+
+async def _keeps_up(swarm: Swarm, load: Load, rate: float) -> bool:
+    before, sent = swarm.received, load.count
+    await load.steady(rate, LASTS, lambda i: USERS[i % len(USERS)])
+    begun = time.monotonic()
+    await until(lambda: swarm.received - before >= load.count - sent, 60, "everything arrived")
+    return time.monotonic() - begun <= BEHIND
 
 
 async def _phase(swarm: Swarm, load: Load, watch: Stopwatch, rate: float, seconds: float, *, hot: bool) -> Latency:
