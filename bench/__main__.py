@@ -81,13 +81,24 @@ async def main(names: list[str], *, stack: str, quick: bool) -> None:
 
 CHECKS: dict[str, Callable[[Sequence[str]], int]] = {"rebalance": rebalance.main, "recovery": recovery.main}
 
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line: `names`, all if none is given, `quick` and `stack`."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all if none is named")
+    parser.add_argument("--quick", action="store_true", help="one short run instead of the median of three")
+    parser.add_argument("--stack", choices=("real", "embedded"), default="real")
+    given = parser.parse_args(arguments)
+    for name in given.names:  # not `choices`: with them argparse takes the empty list for a bad name
+        if name not in BENCHES:
+            parser.error(f"there is no benchmark {name!r}; there are {', '.join([*BENCHES, *CHECKS])}")
+    given.names = given.names or list(BENCHES)
+    return given
+
+
 if __name__ == "__main__":
     if sys.argv[1:] and sys.argv[1] in CHECKS:  # these have options of their own
         sys.exit(CHECKS[sys.argv[1]](sys.argv[2:]))
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=BENCHES, help="which; all if none is named")
-    parser.add_argument("--quick", action="store_true", help="one short run instead of the median of three")
-    parser.add_argument("--stack", choices=("real", "embedded"), default="real")
-    given = parser.parse_args()
+    asked = parse(sys.argv[1:])
     hush()
-    uvloop.run(main(given.names or list(BENCHES), stack=given.stack, quick=given.quick))
+    uvloop.run(main(asked.names, stack=asked.stack, quick=asked.quick))
