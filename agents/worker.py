@@ -128,6 +128,7 @@ class InboxWorker:
             await runner(stream)
 
         declare_agent(self.app, name, f"{self.settings.prefix}{topic}", agent)
+        self.app.consumer.priorities[f"{self.settings.prefix}{topic}"] = PRIORITIES[name]
 
     # -- AssignmentWatcher ---------------------------------------------------------------------------------------------
 

@@ -61,6 +61,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.assignment_epoch = 0
         self.watcher: AssignmentWatcher | None = None
+        self.priorities: dict[str, int] = {}  # by topic; what was fetched of the lowest is delivered first
         self.exact_ends = True  # False: what Kafka says of ends says nothing about topics that were made again
         self._progress: defaultdict[TP, Progress] = defaultdict(Progress)
         self._gate_open = self._sought = self._refused = False

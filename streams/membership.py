@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from aiokafka.coordinator.protocol import ConsumerProtocol
@@ -27,7 +28,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
     """Asks the broker in shorter turns than Faust's 1.5 s, and without pauses.
 
     While a partition's records wait to be taken, aiokafka asks their broker for nothing for up to 100 ms, so that one
-    lane with a backlog would hold up every other.
+    lane with a backlog would hold up every other; and it gives what it has in the order in which it came, so that a
+    critical record would stand behind all that was fetched of the backlog.
 
     A second worker with the same instance id takes the place of the first in the group. aiokafka does not see that: the
     first would join again, take the place back, and so on. Here the first one ends.
@@ -55,6 +57,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
         client = self._ensure_consumer()
         most = RECOVERY_RECORDS if self.app.in_recovery else client._max_poll_records  # noqa: SLF001 - see above
         return await self.call_thread(self._fetch_records, client, active_partitions, timeout=timeout, max_records=most)
+
+    async def _fetch_records(self, consumer: Any, active_partitions: Any, **options: Any) -> RecordMap:
+        urgent_first(consumer._fetcher._records, self.consumer.priorities)  # noqa: SLF001 - see above; aiokafka is pinned
+        records: RecordMap = await super()._fetch_records(consumer, active_partitions, **options)
+        return records
 
     def _lead_by_what_there_is(self, client: Any) -> None:
         coordinator = client._coordinator  # noqa: SLF001 - see above
@@ -96,6 +103,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
         )
         self.log.critical("%s", error)
         await self.crash(error)
+
+
+def urgent_first(waiting: OrderedDict[Any, Any], priorities: Mapping[str, int]) -> None:
+    """Put the fetched partitions of the lowest priority first; without it they are given in the order they came."""
+    if len(waiting) > 1:
+        for tp in sorted(waiting, key=lambda tp: priorities.get(tp.topic, 0)):
+            waiting.move_to_end(tp)
 
 
 async def topics_known(client: Any, topics: set[str], within: float) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import Fetcher
 from faust.stores import rocksdb
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as base
@@ -121,6 +122,10 @@ def test_the_thread_that_makes_the_client_is_as_it_was() -> None:
     assert parameters(driver.AIOKafkaConsumerThread._create_worker_consumer) == "self, transport"
     assert "_fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.__init__)
     assert "self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start)
+    fetch = driver.AIOKafkaConsumerThread._fetch_records
+    assert parameters(fetch) == "self, consumer, active_partitions, timeout, max_records"
+    assert "self._records = collections.OrderedDict()" in inspect.getsource(Fetcher.__init__)
+    assert "for tp in list(self._records.keys())" in inspect.getsource(Fetcher.fetched_records)
 
 
 def test_helpers_of_the_transport_are_there() -> None:

@@ -1,11 +1,13 @@
 """What we look at in the group: that it does not know us any more, and which topics its leader shares out."""
 
 import asyncio
+from collections import OrderedDict
 
 from aiokafka.protocol.commit import OffsetCommitResponse_v2, OffsetFetchResponse_v1
 from aiokafka.protocol.group import HeartbeatResponse_v0, SyncGroupResponse_v0
+from aiokafka.structs import TopicPartition
 
-from streams.membership import codes, topics_known
+from streams.membership import codes, topics_known, urgent_first
 
 UNKNOWN = 25
 
@@ -48,3 +50,12 @@ async def test_a_leader_waits_for_the_topics_that_it_shares_out() -> None:
 
 async def test_a_leader_waits_for_a_topic_that_there_is_not_for_a_while_only() -> None:
     assert not await topics_known(Client(), {"a", "missing"}, within=0.3)
+
+
+def test_what_is_urgent_is_given_first_and_the_rest_as_it_came() -> None:
+    places = [("bulk", 1), ("bulk", 0), ("normal", 0), ("critical", 3), ("changelog", 0), ("critical", 1)]
+    waiting = OrderedDict((TopicPartition(*place), None) for place in places)
+    urgent_first(waiting, {"critical": 1, "normal": 2, "bulk": 3})
+    assert [tuple(place) for place in waiting] == [
+        ("changelog", 0), ("critical", 3), ("critical", 1), ("normal", 0), ("bulk", 1), ("bulk", 0)
+    ]  # fmt: skip
