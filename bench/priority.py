@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import secrets
 import urllib.request
 from concurrent.futures import ProcessPoolExecutor
 
@@ -38,7 +39,7 @@ async def run(ready: Ready, *, queued: int) -> tuple[Latency, Latency, float]:
             loop = asyncio.get_running_loop()
             # a process of its own: in ours it would delay the devices that measure
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
-                await loop.run_in_executor(apart, fill, ready.kafka, queued)
+                await loop.run_in_executor(apart, fill, ready.kafka, queued, secrets.token_hex(3))
             watch.values.clear()
             begun, first = loop.time(), await bulk_records(ready)
             while await bulk_records(ready) < before + queued and loop.time() < begun + LONGEST:
@@ -50,12 +51,12 @@ async def run(ready: Ready, *, queued: int) -> tuple[Latency, Latency, float]:
         await swarm.leave()
 
 
-def fill(brokers: str, count: int) -> None:
-    """Queue bulk records for 5,000 users who are not connected, as fast as Kafka takes them."""
+def fill(brokers: str, count: int, run: str) -> None:
+    """Queue bulk records for 5,000 users who are not connected, as fast as Kafka takes them; `run` begins their ids."""
     producer = Producer({"bootstrap.servers": brokers, "partitioner": "murmur2_random", "linger.ms": 20, "acks": "all"})
     for i in range(count):
         user = f"b{i % 5_000}"
-        value = {"id": f"bulk-{i}", "user": user, "kind": "promotion", "title": "News", "body": "x" * 60}
+        value = {"id": f"{run}-{i}", "user": user, "kind": "promotion", "title": "News", "body": "x" * 60}
         producer.produce("notifications.bulk", _encode(value), key=user.encode())
         if i % 10_000 == 0:
             producer.flush()
