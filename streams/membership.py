@@ -63,6 +63,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
         records: RecordMap = await super()._fetch_records(consumer, active_partitions, **options)
         return records
 
+    def _stopped_set(self) -> None:
+        try:
+            super()._stopped_set()
+        except RuntimeError:  # the thread ended in a crash and closed its loop: nobody there waits to be told
+            self._stopped.set()
+
     def _lead_by_what_there_is(self, client: Any) -> None:
         coordinator = client._coordinator  # noqa: SLF001 - see above
         perform = coordinator._perform_assignment  # noqa: SLF001 - see above

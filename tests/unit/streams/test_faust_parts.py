@@ -118,6 +118,13 @@ async def test_attributes_of_the_consumer_and_the_app_are_there(tmp_path: Path) 
     consumer._thread.thread_loop.close()  # the loop of a thread that was never started
 
 
+async def test_a_thread_that_has_crashed_is_stopped_without_a_traceback(tmp_path: Path) -> None:
+    thread = make_app(Settings(data=str(tmp_path)), "inbox", partitions=2).consumer._thread
+    thread.thread_loop.close()
+    thread._stopped_set()
+    assert thread._stopped.is_set()
+
+
 def test_the_thread_that_makes_the_client_is_as_it_was() -> None:
     assert parameters(driver.AIOKafkaConsumerThread._create_worker_consumer) == "self, transport"
     assert "_fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.__init__)
