@@ -4,17 +4,19 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from proof.cluster import Cluster
-from proof.experiment import experiment
+from proof.experiment import Run, experiment
 from proof.servers import Servers
 from tests.faults.conftest import MakeCluster
 
 FULL = 8.0  # s
+USERS = [f"u{number}" for number in range(50)]
+MORE = 1_000.0  # records a second while the disk is full: files have room that was set aside, which goes first
 BOUND = 60.0  # s
 NO_SPACE = "tocsin: no space left on device"
 
@@ -50,6 +52,17 @@ def disk(folder: Path, megabytes: int) -> Iterator[Disk]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@contextlib.asynccontextmanager
+async def more(run: Run) -> AsyncIterator[None]:
+    """Produce more than the steady load."""
+    task = asyncio.create_task(run.load.steady(MORE, float("inf"), USERS, {"normal": 1.0}))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_worker_on_a_full_disk_says_so_and_goes_on_when_there_is_space_again(
     cluster: MakeCluster, out: Path
 ) -> None:
@@ -57,12 +70,15 @@ async def test_a_worker_on_a_full_disk_says_so_and_goes_on_when_there_is_space_a
     with disk(prepared.tables("worker-0"), megabytes=64) as small:
         async with (
             prepared as running,
-            experiment(running, "worker-disk-full", out=out, rate=200, seconds=55, bound=BOUND, at_least=10_000) as run,
+            experiment(
+                running, "worker-disk-full", out=out, users=USERS, rate=200, seconds=55, bound=BOUND, at_least=10_000
+            ) as run,
         ):
             await run.progress(2_000)
             async with run.fault("the disk of the worker is full"):
                 small.fill()
-                await run.wait(lambda: bool(running.exits), "the worker ends")
+                async with more(run):
+                    await run.wait(lambda: bool(running.exits), "the worker ends")
                 await asyncio.sleep(FULL)  # the fault itself
                 small.fill()
                 small.free()
