@@ -12,6 +12,7 @@ from streams.recovery import Tables
 from streams.settings import Settings
 from streams.topics import app_id
 
+POLL: Final = 64  # records handed over at once: while they are, what is more urgent waits
 FETCH_BYTES: Final = 128 * 1024  # of one partition in one fetch: a backlog of `bulk` must not fill the connection
 
 
@@ -41,7 +42,7 @@ def make_app(settings: Settings, role: str, *, partitions: int) -> Any:
         broker_rebalance_timeout=60.0,
         broker_request_timeout=max(15.0, settings.session_timeout * 1.5),
         broker_commit_interval=0.5,
-        broker_max_poll_records=200,
+        broker_max_poll_records=POLL,
         consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.instance or None,
