@@ -33,7 +33,7 @@ test: system lint types ## install what is missing, then lint, types and all tes
 
 .PHONY: faults
 faults: SYSTEM += go=golang-go faketime=faketime
-faults: system .venv/installed-dev ## break servers, networks and processes on purpose and prove that no promise is broken (ONLY=name: some; AT_ONCE=2)
+faults: system .venv/installed-dev ## break servers, networks and processes on purpose and prove that no promise is broken (ONLY=name: some; AT_ONCE=1: one by one)
 	$(BIN)/python -m stack.fetch
 	$(BIN)/python -m pytest --quiet --numprocesses $(or $(AT_ONCE),2) --dist loadfile tests/faults $(if $(ONLY),-k "$(ONLY)")
 	$(if $(ONLY),,$(BIN)/python -m pytest --quiet -m thorough tests/integration tests/e2e)

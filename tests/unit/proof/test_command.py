@@ -58,3 +58,11 @@ def test_a_compressed_history_is_read_as_well(tmp_path: Path, capsys: pytest.Cap
     compressed.write_bytes(gzip.compress(history)[:-9])
     assert main(["check", str(compressed)]) == 2
     assert "proof: " in capsys.readouterr().err
+
+
+def test_the_published_history_keeps_the_promises(capsys: pytest.CaptureFixture[str]) -> None:
+    published = Path(__file__).parents[3] / "docs" / "histories" / "worker-killed.jsonl.gz"
+    assert main(["check", str(published)]) == 0
+    said = capsys.readouterr().out
+    assert "operations=12000 acknowledged=12000" in said
+    assert "faults=20" in said
