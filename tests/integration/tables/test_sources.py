@@ -52,9 +52,12 @@ def test_transactions_leave_holes_that_are_no_loss(counting: Counting) -> None:
 @pytest.mark.thorough  # the broker takes its time to compact
 def test_what_compaction_has_removed_is_not_waited_for(counting: Counting) -> None:
     counting.make_topics(sources=COMPACTED)
-    for _ in range(4):
-        counting.produce(each=3, users=50)
-    eventually(lambda: counting.count("events") < counting.produced, within=180)
+
+    def compacted() -> bool:
+        counting.produce(each=3, users=50)  # a segment is closed, and then compacted, only when another record comes
+        return counting.count("events") < counting.produced
+
+    eventually(compacted, within=180)
     counting.run()
     counting.produce(each=1)
     counting.run()
