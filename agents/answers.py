@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from agents.fanout import Fanout
 from schemas.bus import GAP, Answer, Delivery, LogOpening, Opening, Run
 from schemas.logs import INBOX_LOGS, log_key
@@ -23,15 +25,19 @@ def next_piece(size: int, read: int) -> int:
     return max(1, min(LARGEST_PIECE, size * 2, size * PIECE_BYTES // max(1, read)))
 
 
+class _Asking(msgspec.Struct, frozen=True):
+    """One request of a `Sync`, which may carry those of many sessions."""
+
+    gateway: str
+    request: SyncRequest
+
+
 class Asked:
     """What the sessions of a batch want to know."""
 
     def __init__(self, epochs: dict[int, int]) -> None:
         self.epochs = epochs
-        self.connected: list[tuple[int, Connected]] = []
-        self.syncs: list[tuple[int, str, SyncRequest]] = []  # partition, gateway, request
-        self.announced: list[tuple[int, Announce]] = []
-        self._requests: list[tuple[int, Any]] = []  # partition, record; a `Sync` of each session
+        self._requests: list[tuple[int, Connected | _Asking | Announce]] = []  # partition, request
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -39,26 +45,34 @@ class Asked:
     def piece(self, first: int, count: int) -> "Asked":
         """Return some of the requests, so that what all of them take need not be in memory at once."""
         piece = Asked(self.epochs)
-        for partition, record in self._requests[first : first + count]:
-            piece.add(partition, record)
+        piece._requests = self._requests[first : first + count]
         return piece
 
     def add(self, partition: int, record: Any) -> bool:
         """Take note of a record that wants an answer; False: it wants none."""
         match record:
-            case Connected():
-                self.connected.append((partition, record))
+            case Connected() | Announce():
                 self._requests.append((partition, record))
             case Sync(gateway=gateway, syncs=syncs):
-                known = [sync for sync in syncs if sync.log in INBOX_LOGS]
-                self.syncs += [(partition, gateway, sync) for sync in known]
-                self._requests += [(partition, Sync(gateway=gateway, syncs=[sync])) for sync in known]
-            case Announce():
-                self.announced.append((partition, record))
-                self._requests.append((partition, record))
+                self._requests += [(partition, _Asking(gateway, sync)) for sync in syncs if sync.log in INBOX_LOGS]
             case _:
                 return False
         return True
+
+    @property
+    def connected(self) -> list[tuple[int, Connected]]:
+        """The sessions that opened, by partition."""
+        return [(partition, asked) for partition, asked in self._requests if isinstance(asked, Connected)]
+
+    @property
+    def syncs(self) -> list[tuple[int, str, SyncRequest]]:
+        """The ranges asked for: partition, gateway, request."""
+        return [(partition, a.gateway, a.request) for partition, a in self._requests if isinstance(a, _Asking)]
+
+    @property
+    def announced(self) -> list[tuple[int, Announce]]:
+        """What gateways say of the sessions that they hold, by partition."""
+        return [(partition, asked) for partition, asked in self._requests if isinstance(asked, Announce)]
 
     def claimed(self) -> dict[str, int]:
         """Return the highest seq that a device says it has, by the log's key."""
