@@ -6,6 +6,7 @@ let a publish time out, the next ones are lost without being tried, until it tak
 """
 
 import asyncio
+import enum
 import logging
 import time
 from collections import defaultdict
@@ -61,6 +62,14 @@ class Rhythm:
         return self._beat + BEAT_EVERY
 
 
+class Link(enum.Enum):
+    """What Redis did with what it was last sent."""
+
+    TAKES = enum.auto()
+    REFUSES = enum.auto()
+    HANGS = enum.auto()  # it let it time out, so that every further try would hold a batch up
+
+
 class Publisher:
     """Publishes parts to gateways; one a worker process."""
 
@@ -72,8 +81,7 @@ class Publisher:
         self._partitions: Mapping[int, int] = {}
         self._suspects: dict[str, float] = {}  # gateway: when a publish first reached nobody
         self._rhythm = Rhythm(time.monotonic())
-        self._away = False  # Redis did not take what it was last sent
-        self._hangs = False  # and let that time out
+        self._link = Link.TAKES
         self._silent_until = 0.0
         self.dead: set[str] = set()
         self._metrics = metrics
@@ -98,7 +106,7 @@ class Publisher:
         if not messages:
             return
         self._rhythm.traffic(time.monotonic())
-        if self._hangs:
+        if self._link is Link.HANGS:
             self._metrics.publish_failures.inc(len(messages))
             return
         try:
@@ -109,7 +117,7 @@ class Publisher:
         except LOST as exc:
             self._lost("messages", len(messages), exc)
             return
-        self._away = False
+        self._link = Link.TAKES
         for (gateway, _), receivers in zip(messages, reached, strict=True):
             if receivers:
                 self._suspects.pop(gateway, None)
@@ -118,9 +126,9 @@ class Publisher:
 
     async def reaches(self) -> bool:
         """Say whether Redis takes messages; one that refused the last one is asked anew with a beat."""
-        if self._away and not self._hangs:
+        if self._link is Link.REFUSES:
             await self.beat()
-        return not self._away
+        return self._link is Link.TAKES
 
     def _packed(self, gateway: str, parts: Iterable[Part]) -> Iterable[Packed]:
         group: list[Part] = []
@@ -149,11 +157,11 @@ class Publisher:
             self._lost("a beat", 1, exc)
             self._rhythm.traffic(time.monotonic())  # tried again soon: gateways wait to hear what they lack
         else:
-            self._away = self._hangs = False
+            self._link = Link.TAKES
 
     def _lost(self, what: str, messages: int, exc: Exception) -> None:
         """Take note that Redis does not work, and say so once in a while: every batch would."""
-        self._away, self._hangs = True, isinstance(exc, (RedisTimeout, TimeoutError))
+        self._link = Link.HANGS if isinstance(exc, (RedisTimeout, TimeoutError)) else Link.REFUSES
         self._metrics.publish_failures.inc(messages)
         if time.monotonic() >= self._silent_until:
             self._silent_until = time.monotonic() + COMPLAIN_EVERY
