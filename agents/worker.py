@@ -26,7 +26,6 @@ from schemas.errors import TocsinError
 from schemas.logs import LANES
 from store.port import Store
 from streams.app import declare_agent, make_app
-from streams.limits import lane_limit, worker_limit
 from streams.producer import BatchProducer
 from streams.runner import Batch, Runner
 from streams.settings import Settings
@@ -70,8 +69,8 @@ class InboxWorker:
         self.app.consumer.exact_ends = settings.exact_ends()
         self._sources = Sources(self.app.consumer.highwaters, exact=settings.exact_ends())
         self.watch = Watch(settings.stuck)
-        self._limits = {lane: lane_limit(settings, lane) for lane in LANES}
-        self._worker_limit = worker_limit(settings)
+        self._limits = {lane: settings.limit(lane) for lane in LANES}
+        self._worker_limit = settings.limit("worker")
         self._parts = Parts(
             store=store,
             producer=self.producer,

@@ -7,7 +7,7 @@ from gateway.app import serve
 from gateway.bucket import Limits
 from gateway.config import GatewayConfig, gateway_id
 from schemas.errors import SettingsError
-from streams.limits import Limit, session_limit
+from streams.limits import Limit
 from streams.security import server_context
 from streams.settings import Settings
 from telemetry.logs import setup_logging
@@ -38,7 +38,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         sessions=settings.sessions,
         drain=settings.drain,
         stuck=settings.stuck,
-        pace=_pace(session_limit(settings)),
+        pace=_pace(settings.limit("connection")),
     )
 
 

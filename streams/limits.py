@@ -6,14 +6,11 @@ next record is what is stored and the record's time, and a new owner of the part
 """
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
 from schemas.errors import SettingsError
-
-if TYPE_CHECKING:
-    from streams.settings import Settings
 
 MAX_WINDOW: Final = 86_400  # s
 RATE_LIMITED: Final = "rate_limited"  # the reason of the status and of the devices' `skip`
@@ -50,27 +47,3 @@ def limit_from(text: str, name: str) -> Limit | None:
     if count > window:
         raise SettingsError(f"{name}: {text!r} is more than one entry a microsecond; leave it empty for no limit")
     return Limit(count, window)
-
-
-def lane_limit(settings: "Settings", lane: str) -> Limit | None:
-    """Return the limit of a log of a lane; `critical` has none."""
-    texts = {"normal": settings.limit_normal, "bulk": settings.limit_bulk}
-    return limit_from(texts.get(lane, ""), f"TOCSIN_LIMIT_{lane.upper()}")
-
-
-def session_limit(settings: "Settings") -> Limit | None:
-    """Return how much of `inbox/bulk` a session is sent."""
-    return limit_from(settings.limit_connection, "TOCSIN_LIMIT_CONNECTION")
-
-
-def worker_limit(settings: "Settings") -> Limit | None:
-    """Return how much of the lane bulk a worker takes."""
-    return limit_from(settings.limit_worker, "TOCSIN_LIMIT_WORKER")
-
-
-def check(settings: "Settings") -> None:
-    """Raise `SettingsError` if one of them is malformed."""
-    lane_limit(settings, "normal")
-    lane_limit(settings, "bulk")
-    session_limit(settings)
-    worker_limit(settings)

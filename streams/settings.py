@@ -13,9 +13,11 @@ import msgspec
 from msgspec import Meta
 
 from schemas.errors import SettingsError
-from streams import limits, security
+from streams import security
+from streams.limits import Limit, limit_from
 
 PREFIX: Final = "TOCSIN_"
+LIMITED: Final = ("normal", "bulk", "connection", "worker")
 SECRET_NAMES: Final = ("secret", "kafka_password", "redis_password", "store_password")
 IN_FILES: Final = (*SECRET_NAMES, "redis", "store")  # these may be given as TOCSIN_…_FILE, which names a file
 NOT_SETTINGS: Final = (f"{PREFIX}CONFIG", f"{PREFIX}CACHE")  # where settings and downloads lie
@@ -125,6 +127,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Return whether Kafka says exactly where a partition ends; the embedded one may leave a last batch out."""
         return self.idempotence
 
+    def limit(self, scope: str) -> Limit | None:
+        """Return the limit of a log of the lane `normal` or `bulk`, of a `connection` or of a `worker`.
+
+        None: there is none, as for the lane `critical`. Raises `SettingsError` for a malformed one.
+        """
+        return limit_from(getattr(self, f"limit_{scope}", ""), f"{PREFIX}LIMIT_{scope.upper()}")
+
     def kafka_options(self) -> dict[str, Any]:
         """Return what every client of Kafka is made with: where the brokers are and how to reach them."""
         return security.kafka_options(self)
@@ -183,7 +192,8 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
         message, _, path = str(exc).partition(" - at `$.")
         raise SettingsError(f"{PREFIX}{path.rstrip('`').upper()}: {message}") from None
     security.check(settings)
-    limits.check(settings)
+    for scope in LIMITED:
+        settings.limit(scope)
     return settings
 
 

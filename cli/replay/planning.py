@@ -18,7 +18,6 @@ from cli.topics import opened
 from schemas.logs import LANES
 from schemas.replays import Asked, Run, Span
 from store.port import Store
-from streams.limits import lane_limit
 from streams.partitions import home_partition
 from streams.producer import BatchProducer
 from streams.replay import LEFT_OUT, Source, run_name
@@ -200,7 +199,7 @@ class Deployment:
         if asked.operation == "redeliver" and self._store:
             return Redeliver(run.run, asked, self._source(span.topic), lane, self._store, producer)
         if asked.operation == "rebuild" and self._store:
-            source, limit = self._source(span.topic), lane_limit(self._settings, lane)
+            source, limit = self._source(span.topic), self._settings.limit(lane)
             return Rebuild(asked, source, lane, self._store, limit=limit, epochs=epochs)
         consumed = map(self._source, self._topics.of_role(ROLE))
         sources = {found.topic: found for found in consumed if found.partitions}
