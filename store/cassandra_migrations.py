@@ -60,14 +60,14 @@ def apply(session: Any, address: Address) -> list[str]:
 
 
 def _enter(session: Any, keyspace: str) -> None:
-    """Use a keyspace; one that somebody else is making is listed a moment before it can be used."""
+    """Use a keyspace, which is listed a moment before it can be used while somebody else makes it. Blocks."""
     end = time.monotonic() + VISIBLE
     while True:
         try:
             session.set_keyspace(keyspace)
-        except InvalidRequest:
+        except InvalidRequest as exc:
             if time.monotonic() > end:
-                raise
+                raise StoreError(f"the keyspace {keyspace} cannot be used: {exc}") from exc
             time.sleep(RETRY)
         else:
             return
