@@ -13,7 +13,8 @@ Then statuses and dead letters are read, the history is closed, and the checker 
 raises `AssertionError` with the counter-example if a promise was broken, if fewer than `at_least` operations were
 acknowledged, or if after some fault recovery took longer than `bound`.
 
-`run.load` sends more than the steady load (`run.load.send(user, lane, device=…, expires_in=…)`, `run.load.poison`),
+`run.more` produces beside the steady load for a while, `run.load` sends single records (`run.load.send(user, lane,
+device=…, expires_in=…)`, `run.load.poison`),
 `run.devices.join` brings more devices (`late=True` if others of the user were there before),
 `run.devices.swarm.devices` are the devices (`device.cut()`, `not_reading(device)`), `run.wait` waits for a condition,
 `run.watching` has memory and descriptors of the processes over the whole run (see `proof.watching`),
@@ -23,6 +24,7 @@ its line of results.
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -90,6 +92,17 @@ class Run:
             yield
         finally:
             self.history.add(Fault(at=self.history.now(), name=name, phase="end"))
+
+    @contextlib.asynccontextmanager
+    async def more(self, rate: float, users: Sequence[str], lane: str) -> AsyncIterator[None]:
+        """Produce `rate` records a second to a lane beside the steady load, for the time of the context."""
+        task = asyncio.create_task(self.load.steady(rate, math.inf, users, {lane: 1.0}))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
     async def progress(self, entries: int, within: float = 60.0) -> None:
         """Return when so many more entries were shown by all devices together. Raises `TimeoutError`."""

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from proof.cluster import Cluster
-from proof.experiment import Run, experiment
+from proof.experiment import experiment
 from proof.servers import Servers
 from tests.faults.conftest import MakeCluster
 
@@ -52,17 +52,6 @@ def disk(folder: Path, megabytes: int) -> Iterator[Disk]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@contextlib.asynccontextmanager
-async def more(run: Run) -> AsyncIterator[None]:
-    """Produce more than the steady load."""
-    task = asyncio.create_task(run.load.steady(MORE, float("inf"), USERS, {"normal": 1.0}))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 async def test_a_worker_on_a_full_disk_says_so_and_goes_on_when_there_is_space_again(
     cluster: MakeCluster, out: Path
 ) -> None:
@@ -77,7 +66,7 @@ async def test_a_worker_on_a_full_disk_says_so_and_goes_on_when_there_is_space_a
             await run.progress(2_000)
             async with run.fault("the disk of the worker is full"):
                 small.fill()
-                async with more(run):
+                async with run.more(MORE, USERS, "normal"):
                     await run.wait(lambda: bool(running.exits), "the worker ends")
                 await asyncio.sleep(FULL)  # the fault itself
                 small.fill()

@@ -80,16 +80,10 @@ def outstanding(run: Run) -> float:
 @contextlib.asynccontextmanager
 async def critical(run: Run, watch: Stopwatch) -> AsyncIterator[None]:
     """Produce to the lane critical beside the steady load, and measure it anew."""
-
-    async def produce() -> None:
-        await run.load.steady(CRITICAL, float("inf"), NAMES, {"critical": 1.0})
-
     watch.values.clear()
     watch.on = True
-    task = asyncio.create_task(produce())
     try:
-        yield
+        async with run.more(CRITICAL, NAMES, "critical"):
+            yield
     finally:
         watch.on = False
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
