@@ -18,6 +18,7 @@ import pytest
 from proof.cluster import Cluster
 from proof.experiment import Result
 from proof.servers import Servers
+from tests.faults import exclusion
 
 OUT = "TOCSIN_FAULTS_OUT"  # the folder of histories and results
 COLUMNS = ("experiment", "operations", "unknown", "shown", "lost", "repeats", "violations", "recovery", "judge")
@@ -47,6 +48,13 @@ def out() -> Path:
     folder = Path(os.environ[OUT])
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def turn(out: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Wait until this experiment may run: one that is marked `alone` has the machine for itself."""
+    with exclusion.turn(out, alone=request.node.get_closest_marker("alone") is not None):
+        yield
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ URGENT = 500.0  # ms that the lane critical may take more beside a backlog; 50 o
 BACKLOG = 30 * RATE  # records from which on a rate can be told
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("server", ["kafka", "redis", "cassandra"])
 async def test_180_s_without_a_server_cost_no_memory_and_are_caught_up_with_at_three_times_the_live_rate(
     cluster: MakeCluster, out: Path, server: Name
