@@ -26,6 +26,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from schemas.errors import TocsinError
+from streams.inlet import Inlet
 from streams.membership import ConsumerThread
 from streams.progress import Admission, Progress
 from streams.remade import TopicRemade
@@ -69,6 +70,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
         self._wanted: set[str] = set()  # the topics subscribed to
         self._active_changed = asyncio.Event()
         super().__init__(*args, **kwargs)
+        self.callback = self.inlet = Inlet(self, self.app.flow_control)
         if self.in_transaction:
             raise ImproperlyConfigured("this consumer is at_least_once only")
 
@@ -93,6 +95,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
         self._held.clear()
         self._progress.clear()
         self._buffered_partitions.clear()
+        self.inlet.restart()
         if self.watcher:
             self.watcher.handed_over()
 

@@ -120,6 +120,7 @@ class Runner:
     async def __call__(self, stream: Any) -> None:
         """Consume a Faust stream until it is stopped; this is the body of the Faust agent."""
         queue = stream.channel.queue
+        self._consumer.inlet.open(stream.channel.get_topic_name(), queue)
         self._metrics.buffered.labels(self._name).set_function(lambda: queue.qsize())  # noqa: PLW0108 - looked up late
         self._metrics.beside.labels(self._name).set_function(lambda: len(self._waiting))
         while True:
@@ -154,16 +155,15 @@ class Runner:
     def _take(self, first: Any, queue: Any) -> list[Any]:
         """Return the records that wait, without those of an assignment that has ended."""
         messages: list[Any] = []
-        size, event = 0, first
+        size, message = 0, first
         generation, flow = self._app.consumer_generation_id, self._app.flow_control
         while True:
-            message = event.message
             if flow.is_active() and message.generation_id == generation:
                 messages.append(message)
                 size += len(message.value or b"")
             if len(messages) >= self._slice.limit or size >= BATCH_BYTES or queue.empty():
                 return messages
-            event = queue.get_nowait()
+            message = queue.get_nowait()
 
     async def _run(self, messages: list[Any]) -> None:
         consumer = self._consumer

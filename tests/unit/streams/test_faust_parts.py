@@ -17,6 +17,7 @@ from faust.stores import rocksdb
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
+from mode.utils.queues import FlowControlQueue
 
 from streams.app import make_app
 from streams.consumer import Consumer, Transport
@@ -106,7 +107,7 @@ async def test_attributes_of_the_consumer_and_the_app_are_there(tmp_path: Path) 
     for name in ("_unacked_messages", "_waiting_for_ack", "flow_active", "can_resume_flow", "suspend_flow"):
         assert hasattr(consumer, name), name
     assert hasattr(consumer, "scheduler")
-    for name in ("is_active", "suspend", "resume"):
+    for name in ("is_active", "suspend", "resume", "acquire"):
         assert callable(getattr(app.flow_control, name)), name
     assert callable(app.topics.acks_enabled_for)
     assert isinstance(app.consumer_generation_id, int)
@@ -133,6 +134,14 @@ def test_the_thread_that_makes_the_client_is_as_it_was() -> None:
     assert parameters(fetch) == "self, consumer, active_partitions, timeout, max_records"
     assert "self._records = collections.OrderedDict()" in inspect.getsource(Fetcher.__init__)
     assert "for tp in list(self._records.keys())" in inspect.getsource(Fetcher.fetched_records)
+
+
+async def test_records_come_by_the_consumer_s_callback_and_queues_tell_of_pressure(tmp_path: Path) -> None:
+    consumer = make_app(Settings(data=str(tmp_path)), "inbox", partitions=2).consumer
+    assert consumer.callback is consumer.inlet
+    assert "self.callback(" not in inspect.getsource(driver.Consumer)
+    assert parameters(FlowControlQueue.put_nowait_enhanced) == "self, value, on_pressure_high, on_pressure_drop"
+    consumer._thread.thread_loop.close()  # the loop of a thread that was never started
 
 
 def test_helpers_of_the_transport_are_there() -> None:

@@ -29,7 +29,7 @@ class Queue:
 
     def put(self, *values: Any, generation: int = 1) -> list[Any]:
         messages = [SimpleNamespace(value=value, generation_id=generation) for value in values]
-        self._items.extend(SimpleNamespace(message=message) for message in messages)
+        self._items.extend(messages)
         self._changed.set()
         return messages
 
@@ -56,7 +56,8 @@ class App:
     """What of an app the runner sees; it is its own consumer."""
 
     def __init__(self) -> None:
-        self.consumer = self
+        self.consumer = self.inlet = self
+        self.opened: list[Any] = []
         self.flows = True
         self.flow_control = SimpleNamespace(is_active=lambda: self.flows)
         self.consumer_generation_id = 1
@@ -65,6 +66,9 @@ class App:
         self.acked: list[Any] = []
         self.abandoned: list[Any] = []
         self.crashes: list[BaseException] = []
+
+    def open(self, topic: str, queue: Any) -> None:
+        self.opened.append((topic, queue))
 
     def track(self, messages: Sequence[Any]) -> None:
         self.tracked += messages
@@ -94,7 +98,7 @@ class Running:
         self.runner = Runner(
             self.app, self.turnstile, handler, name="agent", priority=1, seconds=10.0, metrics=metrics
         )  # fmt: skip
-        stream = SimpleNamespace(channel=SimpleNamespace(queue=self.queue))
+        stream = SimpleNamespace(channel=SimpleNamespace(queue=self.queue, get_topic_name=lambda: "topic"))
         self.task: asyncio.Task[None] = asyncio.create_task(self.runner(stream))
 
     async def finish(self) -> None:
