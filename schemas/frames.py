@@ -1,6 +1,7 @@
 """Frames on the socket: one JSON object with `type`; what a client says and what the server says."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -201,10 +202,14 @@ class Pong(msgspec.Struct, frozen=True, kw_only=True, tag="pong"):
 ServerFrame = Welcome | NotificationFrame | Synced | Gap | Skip | TooLong | Reset | Reconnect | ErrorFrame | Pong
 
 
+@lru_cache(256)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def rfc3339(ms: int) -> str:
     """Return milliseconds since 1970 as RFC 3339 in UTC, with milliseconds."""
-    text = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{ms % 1000:03d}Z"
+    return f"{_to_the_second(ms // 1000)}.{ms % 1000:03d}Z"
 
 
 def notification_frame(record: Notification, *, log: str, seq: int, n: int, id_: str, ts_ms: int) -> bytes:

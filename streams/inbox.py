@@ -7,6 +7,7 @@ processed twice, by this worker or by another, gets the same verdict and the sam
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Final
+from zlib import crc32
 
 import msgspec
 
@@ -114,24 +115,34 @@ def incoming(
     )
 
 
-def fingerprint(key: str) -> int:
-    """Return 2 bytes of a hash of an id, never 0; 0 for no id."""
+def fingerprint(key: str) -> bytes:
+    """Return 2 bytes of a hash of an id, never zeros; zeros for no id."""
     if not key:
-        return 0
-    return int.from_bytes(blake2b(key.encode(), digest_size=2).digest(), "little") or 1
+        return b"\0\0"
+    return (crc32(key.encode()) & 0xFFFF or 1).to_bytes(2, "little")
+
+
+def _printed(prints: bytes, key: str) -> bool:
+    """Say whether an id's fingerprint is among some."""
+    wanted = fingerprint(key)
+    at = prints.find(wanted)
+    while at % 2:  # the end of one and the beginning of the next; -1, not found, is odd as well
+        if at < 0:
+            return False
+        at = prints.find(wanted, at + 1)
+    return True
 
 
 def anchored(epoch: int, head: Head) -> LogState:
     """Return the state of a log as its rows say."""
-    prints = b"".join(fingerprint(mark.key).to_bytes(2, "little") for mark in reversed(head.recent))
+    prints = b"".join(fingerprint(mark.key) for mark in reversed(head.recent))
     tat = head.recent[0].tat if head.recent else 0
     return LogState(epoch=epoch, seq=head.seq, src=head.src, n=head.n, prints=prints, tat=tat)
 
 
 def needs_rows(state: LogState, records: Iterable[Incoming]) -> bool:
     """Say whether the rows have to be read to judge these records: some may have been judged, or an id used, before."""
-    prints = memoryview(state.prints).cast("H")
-    return any(r.src <= state.src or (r.key and fingerprint(r.key) in prints) for r in records)
+    return any(r.src <= state.src or (r.key and _printed(state.prints, r.key)) for r in records)
 
 
 class _Fold:
@@ -172,7 +183,7 @@ class _Fold:
     def _append(self, record: Incoming, log: str) -> Appended | Limited:
         row = self._row(record, log)
         self.seq, self.src, self.n, self.tat = row.seq, record.src, row.n, row.tat
-        self.prints += fingerprint(record.key).to_bytes(2, "little")
+        self.prints += fingerprint(record.key)
         if record.key:
             self.by_key[record.key] = row.mark()
         return Limited(row) if row.skip else Appended(row)

@@ -106,8 +106,12 @@ class RocksTable:
 
     def get(self, partition: int, key: bytes) -> bytes | None:
         """Return the value of a key of an owned partition. Raises `TableBroken`."""
-        with self._noticing(partition):
+        try:  # twice a record: a context costs as much as what it is about
             value: bytes | None = self._open(partition).get(key)
+        except Exception as exc:
+            if meaning := self._noticed(partition, exc):
+                raise meaning from exc
+            raise
         return value
 
     def _open(self, partition: int) -> Any:
@@ -118,17 +122,23 @@ class RocksTable:
 
     @contextmanager
     def _noticing(self, partition: int) -> Iterator[None]:
-        """Condemn the files of a partition if they turn out to be broken. Raises `TableBroken` or `DiskFull`."""
+        """Say what is wrong with the files of a partition. Raises `TableBroken` or `DiskFull`."""
         try:
             yield
         except Exception as exc:
-            folder = self._folder(partition)
-            if str(exc).startswith(FULL):
-                raise DiskFull(folder, exc) from exc
-            if not _is_broken(exc):
-                raise
-            _condemned(folder).touch()
-            raise TableBroken(f"{folder} is broken, the next start makes it again: {exc}") from exc
+            if meaning := self._noticed(partition, exc):
+                raise meaning from exc
+            raise
+
+    def _noticed(self, partition: int, exc: Exception) -> TableBroken | DiskFull | None:
+        """Return what an exception says of a partition's files, if anything; they are condemned if they are broken."""
+        folder = self._folder(partition)
+        if str(exc).startswith(FULL):
+            return DiskFull(folder, exc)
+        if not _is_broken(exc):
+            return None
+        _condemned(folder).touch()
+        return TableBroken(f"{folder} is broken, the next start makes it again: {exc}")
 
     async def write(self, producer: BatchProducer, changes: Mapping[int, Sequence[Change]]) -> None:
         """Write changes by partition: the changelog first, acknowledged, then the local files. Raises `TableBroken`."""

@@ -125,7 +125,18 @@ def test_the_rows_are_asked_only_where_the_state_cannot_say() -> None:
 def test_fingerprints_cover_the_last_256_rows() -> None:
     state, _ = fold(EMPTY, (), [record(i, id=f"k{i}") for i in range(RECENT + 1)], LOG)
     assert len(state.prints) == 2 * RECENT
-    assert fingerprint("k256").to_bytes(2, "little") == state.prints[-2:]
+    assert fingerprint("k256") == state.prints[-2:]
+
+
+@given(st.lists(st.integers(0, 5).map(lambda n: f"k{n}"), max_size=12), st.integers(0, 5), st.data())
+def test_the_rows_are_asked_for_just_when_a_fingerprint_fits(keys: list[str], number: int, data: st.DataObject) -> None:
+    # few hashes, one of them zeros next to zeros, so that bytes of neighbours fit as well
+    hashes = {f"k{n}": data.draw(st.sampled_from([b"\1\0", b"\0\1", b"\1\1", b"\2\1"])) for n in range(6)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.inbox.fingerprint", hashes.__getitem__)
+        state = LogState(epoch=1, seq=0, src=0, n=0, prints=b"".join(hashes[key] for key in keys))
+        wanted = f"k{number}"
+        assert needs_rows(state, [record(1, id=wanted)]) == (hashes[wanted] in [hashes[key] for key in keys])
 
 
 @pytest.mark.parametrize(
