@@ -2,7 +2,7 @@
 
 Machines are noisy: compare figures of one run with each other, not with those of another day.
 
-`python -m bench rebalance` and `python -m bench recovery` have options of their own; `--help` names them.
+`python -m bench inbox`, `rebalance`, `recovery` and `tier` have options of their own; `--help` names them.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from statistics import median
 
 import uvloop
 
-from bench import fairness, latency, priority, rebalance, recovery, whole
+from bench import fairness, inbox, latency, priority, rebalance, recovery, tier, whole
 from bench.measure import show
 from cli.deployment import Ready, deployment
 from cli.kafka import hush
@@ -81,7 +81,12 @@ async def main(names: list[str], *, stack: str, quick: bool) -> None:
             await BENCHES[name](ready, quick=quick)
 
 
-CHECKS: dict[str, Callable[[Sequence[str]], int]] = {"rebalance": rebalance.main, "recovery": recovery.main}
+CHECKS: dict[str, Callable[[Sequence[str]], int]] = {
+    "inbox": inbox.main,
+    "rebalance": rebalance.main,
+    "recovery": recovery.main,
+    "tier": tier.main,
+}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -1,0 +1,152 @@
+"""Publishes marked messages at a steady rate, by the clock: `python -m bench.publish --help`.
+
+A mark is `@due:number@`: when the message was due (µs of the steady clock), not when it was sent, so that a publisher
+or a server that falls behind is not flattered; and its number among those for its client, from 1. Clients 0 .. n-1 take
+turns, so message `number` of all of them is the same round.
+
+To Redis go packs of items, all that was due: client number (4 bytes, little endian; all ones: every client), length (4
+bytes), payload. To Kafka go records as upstream services write them.
+"""
+
+import argparse
+import asyncio
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import redis.asyncio
+import uvloop
+from aiokafka import AIOKafkaProducer
+
+from cli.kafka import hush
+from streams.partitions import home_partition
+
+CHANNEL: Final = "bench"
+EVERYBODY: Final = 0xFFFF_FFFF
+TICK: Final = 0.002  # s between looks at what is due
+PAYLOAD: Final = 200  # bytes, about
+
+_ITEM: Final = struct.Struct("<II")
+
+
+def marked(due_us: int, number: int, size: int = PAYLOAD) -> bytes:
+    """Return a JSON object of about `size` bytes with a mark."""
+    return (
+        b'{"kind":"order.paid","title":"Your order is paid","body":"@%d:%d@' % (due_us, number)
+        + b"x" * max(0, size - 90)
+        + b'"}'
+    )
+
+
+def record(user: str, due_us: int, number: int, size: int = PAYLOAD) -> bytes:
+    """Return the value of a record for Kafka of about `size` bytes."""
+    head = f'{{"id":"{user}-{number}","user":"{user}","kind":"order.paid","title":"Your order is paid","body":"'
+    return f'{head}@{due_us}:{number}@{"x" * max(0, size - 120)}"}}'.encode()
+
+
+class Schedule:
+    """Which messages are due: `rate` a second for `count` clients in turn, or for everybody (`count` 0)."""
+
+    def __init__(self, rate: float, messages: int, count: int, begin_us: int) -> None:
+        self._rate = rate
+        self._messages = messages
+        self._count = count
+        self._begin = begin_us
+        self.sent = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether all were taken."""
+        return self.sent >= self._messages
+
+    def take(self, now_us: int) -> list[tuple[int, int, int]]:
+        """Return (client, number, due µs) of all that is due and was not taken."""
+        due = min(self._messages, int((now_us - self._begin) * self._rate / 1e6) + 1)
+        if due <= self.sent:
+            return []
+        gap = 1e6 / self._rate
+        taken = [(*self._whose(i), self._begin + int(i * gap)) for i in range(self.sent, due)]
+        self.sent = due
+        return taken
+
+    def _whose(self, index: int) -> tuple[int, int]:
+        return (index % self._count, index // self._count + 1) if self._count else (EVERYBODY, index + 1)
+
+
+def packed(due: list[tuple[int, int, int]], first: int) -> bytes:
+    """Return what goes to Redis for what is due; numbers go on from `first`."""
+    parts: list[bytes] = []
+    for client, number, at in due:
+        payload = marked(at, number + first)
+        parts += (_ITEM.pack(client, len(payload)), payload)
+    return b"".join(parts)
+
+
+async def _ticks(schedule: Schedule, send: Callable[[list[tuple[int, int, int]]], Any]) -> None:
+    while not schedule.done:
+        due = schedule.take(time.monotonic_ns() // 1000)
+        if due:
+            await send(due)
+        await asyncio.sleep(TICK)
+
+
+async def to_redis(url: str, schedule: Schedule, first: int) -> None:
+    """Publish to the channel."""
+    client = redis.asyncio.Redis.from_url(url)
+    try:
+        await _ticks(schedule, lambda due: client.publish(CHANNEL, packed(due, first)))
+    finally:
+        await client.aclose()
+
+
+async def to_kafka(brokers: str, topic: str, schedule: Schedule, first: int) -> None:
+    """Produce records for users u0, u1 …: a batch a partition and tick."""
+    producer = AIOKafkaProducer(bootstrap_servers=brokers, acks="all", linger_ms=2)
+    await producer.start()
+    try:
+        partitions = len(await producer.partitions_for(topic))
+        waiting: list[asyncio.Future[Any]] = []
+
+        async def send(due: list[tuple[int, int, int]]) -> None:
+            batches: dict[int, Any] = {}
+            for client, number, at in due:
+                user = f"u{client}"
+                key = user.encode()
+                partition = home_partition(key, partitions)
+                batch = batches.get(partition) or batches.setdefault(partition, producer.create_batch())
+                if batch.append(key=key, value=record(user, at, number + first), timestamp=None) is None:
+                    waiting.append(await producer.send_batch(batch, topic, partition=partition))
+                    batches[partition] = batch = producer.create_batch()
+                    batch.append(key=key, value=record(user, at, number + first), timestamp=None)
+            for partition, batch in batches.items():
+                waiting.append(await producer.send_batch(batch, topic, partition=partition))
+
+        await _ticks(schedule, send)
+        await asyncio.gather(*waiting)
+    finally:
+        await producer.stop()
+
+
+def main() -> None:
+    """Publish, then say how late the last message was, in ms."""
+    parser = argparse.ArgumentParser(prog="python -m bench.publish", description=__doc__)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--redis", help="URL of Redis")
+    where.add_argument("--kafka", help="brokers")
+    parser.add_argument("--topic", default="notifications.normal")
+    parser.add_argument("--rate", type=float, required=True, help="messages a second")
+    parser.add_argument("--messages", type=int, required=True)
+    parser.add_argument("--clients", type=int, required=True, help="0: every message is for everybody")
+    parser.add_argument("--first", type=int, default=0, help="how many messages every client has been sent before")
+    given = parser.parse_args()
+    hush()
+    schedule = Schedule(given.rate, given.messages, given.clients, time.monotonic_ns() // 1000)
+    if given.redis:
+        uvloop.run(to_redis(given.redis, schedule, given.first))
+    else:
+        uvloop.run(to_kafka(given.kafka, given.topic, schedule, given.first))
+
+
+if __name__ == "__main__":
+    main()

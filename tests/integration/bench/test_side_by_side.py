@@ -1,0 +1,46 @@
+"""The benchmarks that put processes on cores of their own still work: a glance at each, on real servers."""
+
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench import inbox, tier
+from stack.child import Child
+
+
+def finished(tmp_path: Path, *arguments: str) -> str:
+    """Run a benchmark in a process of its own, since it keeps itself to some cores; return what it printed."""
+    child = Child("bench", [sys.executable, "-m", "bench", *arguments], log=tmp_path / "log")
+    child.spawn()
+    try:
+        assert child.wait(120)
+        assert child.code == 0, child.log.read_text()
+    finally:
+        child.kill()
+    return child.log.read_text()
+
+
+def test_gateways_beside_the_ceiling(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    only = ["--only", "tocsin,ceiling", "--clients", "50", "--rounds", "1", "--seconds", "1", "--quick"]
+    finished(tmp_path, "tier", *only, "--json", str(out))
+    rows = msgspec.json.decode(out.read_bytes(), type=list[tier.Row])
+    assert len(rows) == 4
+    assert all(row.deliveries and row.cpu > 0 and not row.wrong for row in rows)
+
+
+def test_the_inbox_role_by_itself(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    little = ["--store", "sqlite", "--rates", "200", "--seconds", "1", "--rounds", "1", "--users", "20"]
+    finished(tmp_path, "inbox", *little, "--json", str(out))
+    (row,) = msgspec.json.decode(out.read_bytes(), type=list[inbox.Row])
+    assert (row.records, row.wrong) == (200, 0)
+    assert row.acks > 0
+
+
+def test_a_target_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tier.main(["--only", "centrifugo"])
+    assert "there is no target 'centrifugo'; there are tocsin, centrifuge" in capsys.readouterr().err
