@@ -19,6 +19,7 @@ from gateway import codes
 from gateway.framing import PING, joined
 from gateway.handshake import Handshake, Refusal
 from gateway.hub import Hub
+from gateway.incoming import Incoming, is_pong, text_of
 from gateway.peer import Peer
 from gateway.reading import SOFT
 from schemas.frames import MAX_FRAME
@@ -50,8 +51,8 @@ class WebSocket(asyncio.Protocol):
     """One connection, from the TCP connection to its end. `transport` of the session's peer."""
 
     __slots__ = (
-        "_clock", "_close_by", "_fragments", "_head", "_hub", "_judge", "_open_by", "_paused", "_peer", "_ping_at",
-        "_protocol", "_seen", "_transport", "_unlisted", "slot",
+        "_clock", "_close_by", "_fragments", "_head", "_hub", "_incoming", "_judge", "_open_by", "_paused", "_peer",
+        "_ping_at", "_protocol", "_seen", "_transport", "_unlisted", "slot",
     )  # fmt: skip
 
     kind = "ws"
@@ -61,7 +62,8 @@ class WebSocket(asyncio.Protocol):
         self._judge = handshake.judge
         self._unlisted = unlisted
         self._clock = hub.clock
-        self._protocol = _Protocol(max_size=MAX_FRAME, logger=_quiet)
+        self._protocol: _Protocol | None = _Protocol(max_size=MAX_FRAME, logger=_quiet)  # see `_library`
+        self._incoming = Incoming(MAX_FRAME)
         self._transport: asyncio.Transport
         self._head: bytearray | None = _EMPTY
         self._peer: Peer | None = None
@@ -87,14 +89,12 @@ class WebSocket(asyncio.Protocol):
         if self._head is not None:
             data = self._take_head(data, now)
         if data:
-            self._protocol.receive_data(data)
-            for event in self._protocol.events_received():
-                self._take_event(cast("Frame", event), now)
-            self._write_protocol(now)
+            self._take_frames(data, now)
 
     def eof_received(self) -> None:
         """Take note that the client sends no more; the connection closes."""
-        self._protocol.receive_eof()
+        if self._protocol is not None:
+            self._protocol.receive_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature is asyncio's
         """Forget the connection."""
@@ -131,8 +131,9 @@ class WebSocket(asyncio.Protocol):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request is too large\n")
         else:
             # Nothing past the head is fed before the request is accepted: a frame there would be taken too early.
-            self._protocol.receive_data(head[:end])
-            for event in self._protocol.events_received():
+            library = self._library()
+            library.receive_data(head[:end])
+            for event in library.events_received():
                 self._take_request(cast("Request", event), now)
         self._write_protocol(now)
         return bytes(head[end:]) if self._peer is not None else b""
@@ -142,35 +143,66 @@ class WebSocket(asyncio.Protocol):
         if isinstance(verdict, Refusal):
             self._refuse(verdict.status, verdict.text)
             return
-        response = self._protocol.accept(request)
-        self._protocol.send_response(response)
-        if self._protocol.state is not State.OPEN:
+        library = self._library()
+        response = library.accept(request)
+        library.send_response(response)
+        if library.state is not State.OPEN:
             self._hub.metrics.refused.labels(response.status_code).inc()
             return
         self._open_by = float("inf")
         self._ping_at = now + self._hub.config.heartbeat
         self._write_protocol(now)
+        self._protocol = None
         self._peer = self._hub.admit(self, verdict.claims, hello=verdict.hello, now=now)
         self._hub.wheel.schedule(self, self._due())
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         self._hub.metrics.refused.labels(status.value).inc()
-        self._protocol.send_response(self._protocol.reject(status, text))
+        library = self._library()
+        library.send_response(library.reject(status, text))
 
     # What comes in
 
+    def _library(self) -> _Protocol:
+        """Return the library's protocol: from the begin to the handshake's end, and again from when it is needed."""
+        if self._protocol is None:
+            self._protocol = _Protocol(max_size=MAX_FRAME, logger=_quiet, state=State.OPEN)
+        return self._protocol
+
+    def _is_open(self) -> bool:
+        return self._protocol is None or self._protocol.state is State.OPEN
+
+    def _take_frames(self, data: bytes, now: float) -> None:
+        for frame in self._incoming.cut(data):
+            peer = self._peer
+            if peer is not None and self._fragments is None and self._is_open():
+                if (text := text_of(frame)) is not None:
+                    self._take_whole(peer, text, now)
+                    continue
+                if is_pong(frame):
+                    self._spend(peer, now)
+                    continue
+            library = self._library()
+            library.receive_data(frame)
+            for event in library.events_received():
+                self._take_event(cast("Frame", event), now)
+            self._write_protocol(now)
+
+    def _spend(self, peer: Peer, now: float) -> None:
+        if not peer.session.spend(now):
+            self._hub.flush(peer, now)
+
     def _take_event(self, frame: Frame, now: float) -> None:
         peer = self._peer
-        if peer is None or self._protocol.state is not State.OPEN:
+        if peer is None or not self._is_open():
             return
         match frame.opcode:
             case Opcode.TEXT | Opcode.CONT:
                 self._take_text(peer, frame, now)
             case Opcode.BINARY:
-                self._protocol.fail(UNSUPPORTED, "messages are text")
+                self._library().fail(UNSUPPORTED, "messages are text")
             case _:
-                if not peer.session.spend(now):
-                    self._hub.flush(peer, now)
+                self._spend(peer, now)
 
     def _take_text(self, peer: Peer, frame: Frame, now: float) -> None:
         data = bytes(frame.data)
@@ -178,16 +210,20 @@ class WebSocket(asyncio.Protocol):
             fragments = self._fragments = self._fragments or []
             fragments.append(data)
             if len(fragments) > MAX_FRAGMENTS:
-                self._protocol.fail(codes.TOO_LARGE, "a message of too many fragments")
+                self._library().fail(codes.TOO_LARGE, "a message of too many fragments")
                 return
             if not frame.fin:
                 return
             data, self._fragments = b"".join(fragments), None
+        self._take_whole(peer, data, now)
+
+    def _take_whole(self, peer: Peer, data: bytes, now: float) -> None:
         try:
             if not data.isascii():
                 data.decode()
         except UnicodeDecodeError:
-            self._protocol.fail(NOT_UTF8, "a text message is UTF-8")
+            self._library().fail(NOT_UTF8, "a text message is UTF-8")
+            self._write_protocol(now)
             return
         self._hub.receive(peer, data, now)
 
@@ -195,7 +231,7 @@ class WebSocket(asyncio.Protocol):
 
     def send(self, frames: list[bytes]) -> int:
         """Write text messages at once and return how many bytes wait for the network."""
-        if self._protocol.state is not State.OPEN:
+        if not self._is_open():
             return 0
         self._transport.write(joined(frames))
         return self._waiting()
@@ -205,24 +241,25 @@ class WebSocket(asyncio.Protocol):
 
     def _write_protocol(self, now: float) -> None:
         """Write what the protocol itself has to say, and end the connection where it says so."""
-        chunks = self._protocol.data_to_send()
-        if not chunks:
+        library = self._protocol
+        chunks = [] if library is None else library.data_to_send()
+        if library is None or not chunks:
             return
         data = b"".join(chunks)
         if data:
             self._transport.write(data)
-        if self._protocol.state is not State.OPEN and self._peer is not None:
+        if library.state is not State.OPEN and self._peer is not None:
             self._leave(self._close_code(), now)
         if SEND_EOF in chunks:
             self._transport.close()
-        if self._protocol.close_expected() and self._close_by == float("inf"):
+        if library.close_expected() and self._close_by == float("inf"):
             self._close_by = now + CLOSING
             self._hub.wheel.schedule(self, self._close_by)
 
     def close(self, code: int, reason: str) -> None:
         """Say why, unlist the session, and wait a little for the client to answer."""
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_close(code, reason)
+        if self._is_open():
+            self._library().send_close(code, reason)
             self._write_protocol(self._clock())
 
     def abort(self) -> None:
@@ -235,7 +272,8 @@ class WebSocket(asyncio.Protocol):
             self._hub.gone(peer, code, now)
 
     def _close_code(self) -> int:
-        close = self._protocol.close_sent or self._protocol.close_rcvd
+        library = self._protocol
+        close = (library.close_sent or library.close_rcvd) if library is not None else None
         return close.code if close is not None else ABNORMAL
 
     # The clock
