@@ -2,7 +2,7 @@
 
 Machines are noisy: compare figures of one run with each other, not with those of another day.
 
-`python -m bench inbox`, `rebalance`, `recovery` and `tier` have options of their own; `--help` names them.
+`inbox`, `population`, `rebalance`, `recovery` and `tier` have options of their own: `python -m bench NAME --help`.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from statistics import median
 
 import uvloop
 
-from bench import fairness, inbox, latency, priority, rebalance, recovery, tier, whole
+from bench import fairness, inbox, latency, population, priority, rebalance, recovery, tier, whole
 from bench.measure import show
 from cli.deployment import Ready, deployment
 from cli.kafka import hush
@@ -83,6 +83,7 @@ async def main(names: list[str], *, stack: str, quick: bool) -> None:
 
 CHECKS: dict[str, Callable[[Sequence[str]], int]] = {
     "inbox": inbox.main,
+    "population": population.main,
     "rebalance": rebalance.main,
     "recovery": recovery.main,
     "tier": tier.main,

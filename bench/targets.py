@@ -127,17 +127,22 @@ def _accepts(port: int) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def centrifuge(stage: Stage, everybody: bool) -> AsyncIterator[Target]:
-    """Start the library centrifuge with its Redis broker; a second process publishes."""
-    port = free_port()
+async def centrifuge(stage: Stage, everybody: bool, *, processes: int = 1) -> AsyncIterator[Target]:
+    """Start the library centrifuge with its Redis broker; another process publishes."""
+    ports = [free_port() for _ in range(processes)]
     program = str(built_go("centrifuge-peer", PEERS / "centrifuge"))
     redis = ["-redis", f"{LOOPBACK}:{stage.redis.port}"]
-    holds = on_cores(SERVER, [program, "-listen", f"{LOOPBACK}:{port}", "-secret", SECRET, *redis])
-    with (
-        running(stage, "centrifuge", holds) as server,
-        running(stage, "centrifuge-feed", on_cores(LOAD, [program, "-feed", *redis])) as feeder,
-    ):
-        await until(server, answers(f"http://{LOOPBACK}:{port}/metrics"))
+    holds = [program, "-secret", SECRET, *redis, "-listen"]
+    with contextlib.ExitStack() as children:
+        feeder = children.enter_context(running(stage, "centrifuge-feed", on_cores(LOAD, [program, "-feed", *redis])))
+        servers = [
+            children.enter_context(
+                running(stage, f"centrifuge-{port}", on_cores(SERVER, [*holds, f"{LOOPBACK}:{port}"]))
+            )
+            for port in ports
+        ]
+        for port, server in zip(ports, servers, strict=True):
+            await until(server, answers(f"http://{LOOPBACK}:{port}/metrics"))
         channel = '"channel":"all"' if everybody else '"channel":"u{n}"'
         connect = '{"id":1,"connect":{"token":"{token}"}}\n{"id":2,"subscribe":{' + channel
         yield Target(
@@ -152,8 +157,8 @@ async def centrifuge(stage: Stage, everybody: bool) -> AsyncIterator[Target]:
                 epoch='"epoch":"',
                 seq='"offset":',
             ),
-            addresses=[f"{LOOPBACK}:{port}"],
-            pids={"server": server.pid},
+            addresses=[f"{LOOPBACK}:{port}" for port in ports],
+            pids={f"server {port}": server.pid for port, server in zip(ports, servers, strict=True)},
             feeders={"publisher": feeder.pid},
             tokens=True,
         )

@@ -23,7 +23,7 @@ import uvloop
 
 from bench.crowd.driver import Crowd, Seen
 from bench.measure import cpu_seconds, show
-from bench.targets import LOAD, SECRET, TARGETS, Stage, Target, on_cores
+from bench.targets import LOAD, SECRET, TARGETS, Stage, on_cores
 from cli.kafka import hush
 from cli.tokens import make_token
 from stack.servers import Kafka, Redis
@@ -86,12 +86,11 @@ async def publish(stage: Stage, load: Load, *, messages: int, clients: int, firs
         raise RuntimeError(f"bench.publish ended with {child.returncode}")
 
 
-class _Drive:
-    """A crowd at a target: rounds of messages, counted from the first on."""
+class Drive:
+    """A crowd at a target, of which the first `clients` are sent rounds of messages, counted from the first on."""
 
-    def __init__(self, stage: Stage, target: Target, crowd: Crowd, clients: int) -> None:
+    def __init__(self, stage: Stage, crowd: Crowd, clients: int) -> None:
         self._stage = stage
-        self._target = target
         self._crowd = crowd
         self._clients = clients
         self._rounds = 0
@@ -102,7 +101,7 @@ class _Drive:
         rounds = max(1, round(load.rate * seconds / a_round))
         await publish(self._stage, load, messages=rounds * a_round, clients=self._clients, first=self._rounds)
         self._rounds += rounds
-        await self._crowd.expect(self._rounds, PATIENCE)
+        await self._crowd.expect(self._rounds, PATIENCE, clients=self._clients)
         return await self._crowd.report()
 
 
@@ -116,10 +115,10 @@ async def measure(stage: Stage, name: str, load: Load, *, clients: int, seconds:
             opened = await crowd.open(OPENING)
             if opened.joined < clients:
                 raise RuntimeError(f"{target.name}: {clients - opened.joined} of {clients} clients did not get in")
-            joins_cpu = _spent(target.pids, before)
+            joins_cpu = spent(target.pids, before)
             await asyncio.sleep(1)  # garbage of the handshakes goes
             memory = (pss(target.pids) - empty) / clients
-            drive = _Drive(stage, target, crowd, clients)
+            drive = Drive(stage, crowd, clients)
             await drive.send(load, max(WARM, clients / load.rate if not load.everybody else 0))
             own, feeding = cpu_seconds(target.pids), cpu_seconds(target.feeders)
             crowd_before = (await crowd.report()).cpu
@@ -128,8 +127,8 @@ async def measure(stage: Stage, name: str, load: Load, *, clients: int, seconds:
                 target=target.name,
                 load=str(load),
                 deliveries=seen.received,
-                cpu=_spent(target.pids, own),
-                feeding=_spent(target.feeders, feeding),
+                cpu=spent(target.pids, own),
+                feeding=spent(target.feeders, feeding),
                 clients_cpu=seen.cpu - crowd_before,
                 p50=seen.percentile(0.5),
                 p99=seen.percentile(0.99),
@@ -140,7 +139,8 @@ async def measure(stage: Stage, name: str, load: Load, *, clients: int, seconds:
             )
 
 
-def _spent(pids: Mapping[str, int], before: Mapping[str, float]) -> float:
+def spent(pids: Mapping[str, int], before: Mapping[str, float]) -> float:
+    """Return the CPU-seconds of processes since `before`."""
     return sum(cpu_seconds(pids).values()) - sum(before.values())
 
 

@@ -5,7 +5,8 @@
  * Commands come a line each on standard input; each is answered by one line of JSON on standard output:
  *   open SECONDS      connect all that are not connected, AT_ONCE at a time; answer when all are in
  *   cut               reset every connection, without a goodbye
- *   expect N SECONDS  answer when every client has been sent message N, or time is up
+ *   expect N SECONDS M
+ *                     answer when each of the first M clients has been sent message N, or time is up
  *   slow EVERY        every so manieth client stops to read (0: all read again)
  *   report            say what was seen since the last report; `latency` is [µs, how often]
  *   quit
@@ -40,6 +41,7 @@ static int loop;
 static unsigned next_to_open, opening, failures;
 static uint64_t open_began, open_until, expect_until;
 static uint32_t expected;
+static unsigned expecting; /* how many clients, from the first on */
 static bool is_opening, is_expecting;
 static char buffer[BUFFER];
 
@@ -155,7 +157,7 @@ static void report(void)
 {
     struct tally *t = &crowd.tally;
     uint64_t behind = 0;
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < expecting; i++)
         if (expected >= clients[i].next)
             behind += expected + 1 - clients[i].next;
     printf("{\"connected\":%u,\"received\":%llu,\"lost\":%llu,\"repeated\":%llu,\"behind\":%llu,\"frames\":%llu,"
@@ -197,15 +199,16 @@ static void cut_all(void)
 static void command(char *line)
 {
     double seconds = 0;
-    unsigned number = 0;
+    unsigned number = 0, first = 0;
     if (sscanf(line, "open %lf", &seconds) == 1) {
         is_opening = true;
         failures = next_to_open = 0;
         open_began = now_us();
         open_until = open_began + (uint64_t)(seconds * 1e6);
-    } else if (sscanf(line, "expect %u %lf", &number, &seconds) == 2) {
+    } else if (sscanf(line, "expect %u %lf %u", &number, &seconds, &first) == 3 && first && first <= count) {
         is_expecting = true;
         expected = number;
+        expecting = first;
         expect_until = now_us() + (uint64_t)(seconds * 1e6);
     } else if (sscanf(line, "slow %u", &number) == 1) {
         set_slow(number);
@@ -241,8 +244,8 @@ static void commands(void)
 static bool all_have(uint32_t number)
 {
     static unsigned at; /* the client that lacked something last: mostly it still does */
-    for (unsigned i = 0; i < count; i++, at = (at + 1) % count)
-        if (clients[at].next <= number)
+    for (unsigned i = 0; i < expecting; i++, at++)
+        if (clients[at %= expecting].next <= number)
             return false;
     return true;
 }

@@ -113,6 +113,7 @@ class Crowd:
         self._cpus = cpus
         self._options = ["--at-once", str(at_once), "--ack-every", str(ack_every)]
         self._children: list[asyncio.subprocess.Process] = []
+        self._counts: list[int] = []  # clients of each
 
     async def __aenter__(self) -> Self:
         program = await asyncio.to_thread(built_c, "crowd", sorted(FOLDER.glob("*.[ch]")))
@@ -140,6 +141,7 @@ class Crowd:
                 limit=1 << 20,
             )
             self._children.append(child)
+            self._counts.append(count)
             if self._cpus:
                 os.sched_setaffinity(child.pid, self._cpus)
             await self._ask(child, "report")  # the tokens are read then
@@ -171,9 +173,15 @@ class Crowd:
             sum(one.joined for one in answers), max(one.seconds for one in answers), sum(one.failed for one in answers)
         )
 
-    async def expect(self, number: int, seconds: float) -> bool:
-        """Wait until every client has been sent message `number`; False: not all were."""
-        return all(answer["all"] for answer in await self._ask_all(f"expect {number} {seconds}"))
+    async def expect(self, number: int, seconds: float, *, clients: int | None = None) -> bool:
+        """Wait until all clients, or the first so many, have been sent message `number`; False: not all were."""
+        left = self._count if clients is None else clients
+        asked = []
+        for child, count in zip(self._children, self._counts, strict=True):
+            if left > 0:
+                asked.append(self._ask(child, f"expect {number} {seconds} {min(left, count)}"))
+            left -= count
+        return all(answer["all"] for answer in await asyncio.gather(*asked))
 
     async def cut(self) -> None:
         """Reset every connection."""
