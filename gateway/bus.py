@@ -77,8 +77,11 @@ class Subscription:
 
     async def _read(self, connection: Any, take: Callable[[bus.Message], Awaitable[None]]) -> None:
         time = asyncio.get_running_loop().time
+        # The parser itself: the connection puts a timeout around each response, which costs more than all else here,
+        # and silence is looked after by `_listen`. It is private to the library, which is why its version is pinned.
+        read = connection._parser.read_response  # noqa: SLF001 - see above
         while True:
-            response = await connection.read_response(disable_decoding=True)
+            response = await read(disable_decoding=True)
             self._heard = time()
             if response[0] == b"message":
                 try:

@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from faust.exceptions import ImproperlyConfigured
 from faust.transport.consumer import RecordMap, ensure_TP, ensure_TPset
 from faust.transport.drivers import aiokafka as driver
@@ -366,7 +366,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
         mine = {tp: offset for tp, offset in offsets.items() if tp in assignment}
         if not mine:
             return False
-        if not await self._commit(mine):
+        try:
+            taken = await self._commit(mine)
+        except ConsumerStoppedError:  # the worker crashes: what is not committed comes again
+            return False
+        if not taken:
             self._refused = epoch == self.assignment_epoch
             return False
         if epoch == self.assignment_epoch:

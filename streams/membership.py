@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import UnknownMemberIdError
+from aiokafka.errors import ConsumerStoppedError, UnknownMemberIdError
 from aiokafka.protocol.group import HeartbeatRequest
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
@@ -36,7 +36,37 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
 
     The leader of a group shares out the partitions that it knows of. If Kafka was away when it asked for them, aiokafka
     asks again after minutes, and until then nobody would own anything. Here the leader asks until it knows them.
+
+    When the worker crashes the thread ends first, and what is asked of it from then on nobody answers. The commit with
+    which the rest of the worker stops would wait for ever; here it is told.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._calls: set[asyncio.Future[Any]] = set()  # that the thread has not answered
+        self._ended = False
+
+    async def call_thread(self, fun: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a function in the thread. Raises `ConsumerStoppedError` if the thread ends first."""
+        if self._ended:
+            raise ConsumerStoppedError
+        promise: asyncio.Future[Any] = self.parent_loop.create_future()
+        self._calls.add(promise)
+        try:
+            return await (await self.method_queue.call(promise, fun, *args, **kwargs))
+        finally:
+            self._calls.discard(promise)
+
+    async def on_thread_stop(self) -> None:
+        """Answer no more calls, and say so to those that wait."""
+        await super().on_thread_stop()
+        self.parent_loop.call_soon_threadsafe(self._end_calls)
+
+    def _end_calls(self) -> None:
+        self._ended = True
+        for promise in self._calls:
+            if not promise.done():
+                promise.set_exception(ConsumerStoppedError())
 
     def _create_worker_consumer(self, *args: Any, **kwargs: Any) -> Any:
         client = super()._create_worker_consumer(*args, **kwargs)

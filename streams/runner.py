@@ -119,6 +119,8 @@ class Runner:
 
     async def __call__(self, stream: Any) -> None:
         """Consume a Faust stream until it is stopped; this is the body of the Faust agent."""
+        if self._app.should_stop:  # Faust cancels agents to stop them, begins them again, and then waits for their end
+            return
         queue = stream.channel.queue
         self._consumer.inlet.open(stream.channel.get_topic_name(), queue)
         self._metrics.buffered.labels(self._name).set_function(lambda: queue.qsize())  # noqa: PLW0108 - looked up late

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import ConsumerStoppedError
 from faust.types import TP
 
 from streams.app import make_app
@@ -254,6 +255,19 @@ async def test_partitions_that_are_not_assigned_any_more_are_not_committed(consu
     await kafka.assign()
     assert not await consumer._commit_offsets({OTHER: 5})
     assert kafka.commits == []
+
+
+async def test_a_commit_that_nobody_answers_any_more_is_none(
+    consumer: Consumer, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ended(_offsets: Mapping[TP, int]) -> bool:
+        raise ConsumerStoppedError
+
+    await kafka.assign()
+    await kafka.fetch(SOURCE, 0)
+    consumer.ack_all([Message(SOURCE, 0)], consumer.assignment_epoch)
+    monkeypatch.setattr(consumer, "_commit", ended)
+    assert not await commit(consumer, SOURCE)
 
 
 async def test_a_commit_that_was_refused_is_tried_again(consumer: Consumer, kafka: Kafka) -> None:

@@ -17,6 +17,7 @@ from faust.stores import rocksdb
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
+from mode.threads import MethodQueue
 from mode.utils.queues import FlowControlQueue
 
 from streams.app import make_app
@@ -130,6 +131,9 @@ def test_the_thread_that_makes_the_client_is_as_it_was() -> None:
     assert parameters(driver.AIOKafkaConsumerThread._create_worker_consumer) == "self, transport"
     assert "_fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.__init__)
     assert "self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start)
+    assert parameters(driver.AIOKafkaConsumerThread.call_thread) == "self, fun, args, kwargs"
+    assert parameters(driver.AIOKafkaConsumerThread.on_thread_stop) == "self"
+    assert parameters(MethodQueue.call) == "self, promise, fun, args, kwargs"
     fetch = driver.AIOKafkaConsumerThread._fetch_records
     assert parameters(fetch) == "self, consumer, active_partitions, timeout, max_records"
     assert "self._records = collections.OrderedDict()" in inspect.getsource(Fetcher.__init__)

@@ -2,12 +2,17 @@
 
 import asyncio
 from collections import OrderedDict
+from pathlib import Path
 
+import pytest
+from aiokafka.errors import ConsumerStoppedError
 from aiokafka.protocol.commit import OffsetCommitResponse_v2, OffsetFetchResponse_v1
 from aiokafka.protocol.group import HeartbeatResponse_v0, SyncGroupResponse_v0
 from aiokafka.structs import TopicPartition
 
+from streams.app import make_app
 from streams.membership import codes, topics_known, urgent_first
+from streams.settings import Settings
 
 UNKNOWN = 25
 
@@ -59,3 +64,17 @@ def test_what_is_urgent_is_given_first_and_the_rest_as_it_came() -> None:
     assert [tuple(place) for place in waiting] == [
         ("changelog", 0), ("critical", 3), ("critical", 1), ("normal", 0), ("bulk", 1), ("bulk", 0)
     ]  # fmt: skip
+
+
+async def test_a_thread_that_ends_leaves_nobody_waiting_for_its_answer(tmp_path: Path) -> None:
+    thread = make_app(Settings(data=str(tmp_path)), "inbox", partitions=2).consumer._thread
+    waiting = asyncio.create_task(thread.call_thread(asyncio.sleep, 0))
+    await asyncio.sleep(0)
+    assert not waiting.done()  # the thread never ran
+    await thread.on_thread_stop()
+    async with asyncio.timeout(5):
+        with pytest.raises(ConsumerStoppedError):
+            await waiting
+        with pytest.raises(ConsumerStoppedError):
+            await thread.call_thread(asyncio.sleep, 0)
+    thread.thread_loop.close()

@@ -58,6 +58,7 @@ class App:
     def __init__(self) -> None:
         self.consumer = self.inlet = self
         self.opened: list[Any] = []
+        self.should_stop = False
         self.flows = True
         self.flow_control = SimpleNamespace(is_active=lambda: self.flows)
         self.consumer_generation_id = 1
@@ -119,6 +120,17 @@ async def until(condition: Callable[[], object]) -> None:
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_FIRST", 0.001)
     monkeypatch.setattr(module, "RETRY_MAX", 0.002)
+
+
+async def test_an_agent_that_is_begun_again_while_the_worker_stops_ends_at_once() -> None:
+    async def handle(_batch: Batch) -> None:
+        raise AssertionError("nothing is taken any more")
+
+    running = Running(handle)
+    running.app.should_stop = True
+    running.queue.put(b"1")
+    await asyncio.wait_for(running.task, 5)
+    assert not running.app.opened
 
 
 async def test_what_waits_is_taken_together_and_acked_when_it_is_handled() -> None:
