@@ -2,7 +2,8 @@
 
 Machines are noisy: compare figures of one run with each other, not with those of another day.
 
-`inbox`, `population`, `rebalance`, `recovery` and `tier` have options of their own: `python -m bench NAME --help`.
+`chain`, `inbox`, `population`, `rebalance`, `recovery` and `tier` have options of their own:
+`python -m bench NAME --help`.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from statistics import median
 
 import uvloop
 
-from bench import fairness, inbox, latency, population, priority, rebalance, recovery, tier, whole
+from bench import chain, fairness, inbox, latency, population, priority, rebalance, recovery, tier, whole
 from bench.measure import show
 from cli.deployment import Ready, deployment
 from cli.kafka import hush
@@ -82,6 +83,7 @@ async def main(names: list[str], *, stack: str, quick: bool) -> None:
 
 
 CHECKS: dict[str, Callable[[Sequence[str]], int]] = {
+    "chain": chain.main,
     "inbox": inbox.main,
     "population": population.main,
     "rebalance": rebalance.main,

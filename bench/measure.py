@@ -1,10 +1,14 @@
 """Figures: CPU by process, percentiles, tables on the terminal."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import psutil
 from rich.console import Console
 from rich.table import Table
+
+WIDTH: Final = 200  # of tables that go to a file
 
 
 def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
@@ -33,4 +37,4 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -
         table.add_column(column, justify="left" if column == columns[0] else "right")
     for row in rows:
         table.add_row(*(f"{cell:,.1f}" if isinstance(cell, float) else str(cell) for cell in row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)

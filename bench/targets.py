@@ -52,6 +52,33 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     tokens: bool = False
 
 
+_CONNECT: Final = '{"id":1,"connect":{"token":"{token}"}}\n{"id":2,"subscribe":{"channel":"u{n}"'
+SPEECHES: Final[Mapping[str, Speech]] = {
+    "tocsin": Speech(
+        request="/ws?hello=1&token={token}",
+        first='{"type":"hello"}',
+        again='{"type":"hello","epoch":"{epoch}","cursors":{"inbox/normal":{seq}}}',
+        joined='"welcome"',
+        ack='{"type":"ack","log":"inbox/normal","seq":{seq}}',
+        epoch='"epoch":"',
+        seq='"seq":',
+    ),
+    "centrifuge": Speech(
+        request="/connection",
+        first=_CONNECT + "}}",
+        again=_CONNECT + ',"recover":true,"epoch":"{epoch}","offset":{seq}}}',
+        joined='"subscribe":{',
+        ping="{}",
+        pong="{}",
+        epoch='"epoch":"',
+        seq='"offset":',
+    ),
+    "socketio": Speech(
+        request="/socket.io/?EIO=4&transport=websocket&token={token}", first="40", joined='40{"sid"', ping="2", pong="3"
+    ),
+    "bare": Speech(request="/?n={n}"),  # no tokens, no words
+}
+
 Start = Callable[[Stage, bool], contextlib.AbstractAsyncContextManager[Target]]
 
 
@@ -114,7 +141,7 @@ async def ceiling(stage: Stage, _everybody: bool) -> AsyncIterator[Target]:
         await until(child, lambda: _accepts(port))
         yield Target(
             name="C send() loop",
-            speech=Speech(request="/?n={n}"),
+            speech=SPEECHES["bare"],
             addresses=[f"{LOOPBACK}:{port}"],
             pids={"server": child.pid},
         )
@@ -143,20 +170,12 @@ async def centrifuge(stage: Stage, everybody: bool, *, processes: int = 1) -> As
         ]
         for port, server in zip(ports, servers, strict=True):
             await until(server, answers(f"http://{LOOPBACK}:{port}/metrics"))
-        channel = '"channel":"all"' if everybody else '"channel":"u{n}"'
-        connect = '{"id":1,"connect":{"token":"{token}"}}\n{"id":2,"subscribe":{' + channel
+        speech = SPEECHES["centrifuge"]
+        if everybody:
+            speech = msgspec.structs.replace(speech, first=speech.first.replace("u{n}", "all"))
         yield Target(
             name="centrifuge, Redis",
-            speech=Speech(
-                request="/connection",
-                first=connect + "}}",
-                again=connect + ',"recover":true,"epoch":"{epoch}","offset":{seq}}}',
-                joined='"subscribe":{',
-                ping="{}",
-                pong="{}",
-                epoch='"epoch":"',
-                seq='"offset":',
-            ),
+            speech=speech,
             addresses=[f"{LOOPBACK}:{port}" for port in ports],
             pids={f"server {port}": server.pid for port, server in zip(ports, servers, strict=True)},
             feeders={"publisher": feeder.pid},
@@ -197,15 +216,7 @@ async def gateway(stage: Stage, _everybody: bool, *, processes: int = 1) -> Asyn
             await until(child, answers(f"http://{LOOPBACK}:{health[number]}/health/ready"))
         yield Target(
             name="Tocsin, gateway",
-            speech=Speech(
-                request="/ws?hello=1&token={token}",
-                first='{"type":"hello"}',
-                again='{"type":"hello","epoch":"{epoch}","cursors":{"inbox/normal":{seq}}}',
-                joined='"welcome"',
-                ack='{"type":"ack","log":"inbox/normal","seq":{seq}}',
-                epoch='"epoch":"',
-                seq='"seq":',
-            ),
+            speech=SPEECHES["tocsin"],
             addresses=[f"{LOOPBACK}:{port}"],
             pids={f"gateway {number}": child.pid for number, child in enumerate(gateways)},
             feeders={"stand-in": feeder.pid},
@@ -225,13 +236,7 @@ async def socketio(stage: Stage, _everybody: bool) -> AsyncIterator[Target]:
         await until(feeder, says_ready(feeder))
         yield Target(
             name="socket.io, Redis",
-            speech=Speech(
-                request="/socket.io/?EIO=4&transport=websocket&token={token}",
-                first="40",
-                joined='40{"sid"',
-                ping="2",
-                pong="3",
-            ),
+            speech=SPEECHES["socketio"],
             addresses=[f"{LOOPBACK}:{port}"],
             pids={"server": server.pid},
             feeders={"publisher": feeder.pid},
@@ -248,7 +253,7 @@ async def broadcast(stage: Stage, _everybody: bool) -> AsyncIterator[Target]:
         await until(child, lambda: _accepts(port))
         yield Target(
             name="websockets, broadcast()",
-            speech=Speech(request="/?n={n}"),
+            speech=SPEECHES["bare"],
             addresses=[f"{LOOPBACK}:{port}"],
             pids={"server": child.pid},
         )

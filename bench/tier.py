@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import psutil
@@ -32,6 +32,7 @@ CLIENTS: Final = 5_000
 WARM: Final = 1.0  # s of the load that are not counted
 PATIENCE: Final = 20.0  # s that the last messages are waited for
 OPENING: Final = 60.0  # s
+ACKS: Final = 5.0  # s between the acknowledgements of a client that receives
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -105,12 +106,13 @@ class Drive:
         return await self._crowd.report()
 
 
-async def measure(stage: Stage, name: str, load: Load, *, clients: int, seconds: float) -> Row:
-    """Start a target, let clients in, and put a load on it."""
+async def measure(stage: Stage, name: str, load: Load, *, clients: int, seconds: float, acks: float = ACKS) -> Row:
+    """Start a target, let clients in, and put a load on it; they acknowledge every `acks` s where that is known."""
     async with TARGETS[name](stage, load.everybody) as target:
         empty = pss(target.pids)
         tokens = [make_token(SECRET, f"u{number}") for number in range(clients)] if target.tokens else []
-        async with Crowd(target.speech, target.addresses, clients, tokens=tokens, cpus=LOAD) as crowd:
+        crowd = Crowd(target.speech, target.addresses, clients, tokens=tokens, cpus=LOAD, ack_every=acks)
+        async with crowd:
             before = cpu_seconds(target.pids)
             opened = await crowd.open(OPENING)
             if opened.joined < clients:
@@ -187,15 +189,15 @@ def report(rows: Sequence[Row], loads: Sequence[Load]) -> None:
         show(f"{load}; {CLIENTS:,} clients", COLUMNS, [_medians(group) for group in by_target])
 
 
-async def run(names: Sequence[str], loads: Sequence[Load], *, rounds: int, seconds: float, clients: int) -> list[Row]:
-    """Measure and return every row."""
+async def run(names: Sequence[str], loads: Sequence[Load], *, rounds: int, **options: Any) -> list[Row]:
+    """Measure and return every row; `options` are those of `measure`."""
     rows: list[Row] = []
     with stage() as ready:
         for number in range(rounds):
             for load in loads:
                 for name in names:
                     begun = time.monotonic()
-                    row = await measure(ready, name, load, clients=clients, seconds=seconds)
+                    row = await measure(ready, name, load, **options)
                     rows.append(row)
                     said = f"{row.a_second:,.0f} deliveries/CPU-s, {row.wrong} wrong ({time.monotonic() - begun:.0f} s)"
                     print(f"round {number + 1} of {rounds}, {row.target}, {load}: {said}", file=sys.stderr)
@@ -209,6 +211,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0, help="of each load: %(default)s")
     parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--acks", type=float, default=ACKS, help="s between acknowledgements: %(default)s")
     parser.add_argument("--quick", action="store_true", help="one round of two loads, 3 s each")
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
     given = parser.parse_args(arguments)
@@ -220,7 +223,8 @@ def main(arguments: Sequence[str]) -> int:
     loads, rounds, seconds = LOADS, given.rounds, given.seconds
     if given.quick:
         loads, rounds, seconds = (Load(5_000), Load(10, True)), 1, 3.0
-    rows = uvloop.run(run(names, loads, rounds=rounds, seconds=seconds, clients=given.clients))
+    options = {"seconds": seconds, "clients": given.clients, "acks": given.acks}
+    rows = uvloop.run(run(names, loads, rounds=rounds, **options))
     report(rows, loads)
     if given.json:
         given.json.write_bytes(msgspec.json.encode(rows))

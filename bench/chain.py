@@ -1,0 +1,247 @@
+"""From a record in Kafka to the client, ours beside centrifuge: `python -m bench chain --help`.
+
+Both are fed by the same records in Kafka and check the same tokens. Ours: worker, Cassandra (or SQLite), Redis,
+gateway. Theirs: one process that consumes Kafka, keeps 100 publications a user in Redis for an hour, and holds the
+connections. One core has what is measured; the servers, the clients and the producer have the others.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import msgspec
+import uvloop
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from bench.crowd.driver import Crowd
+from bench.inbox import pin
+from bench.measure import cpu_seconds, show
+from bench.native import built_go
+from bench.targets import (
+    LOAD,
+    PARTITIONS,
+    PEERS,
+    SECRET,
+    SERVER,
+    SPEECHES,
+    Stage,
+    Target,
+    answers,
+    on_cores,
+    running,
+    until,
+)
+from bench.tier import ACKS, OPENING, PATIENCE, spent
+from cli.kafka import hush
+from cli.tokens import make_token
+from proof.cluster import Cluster
+from proof.servers import Name, Servers
+from stack.ports import LOOPBACK, free_port
+
+WARM: Final = 3.0  # s of load that are not counted
+
+
+class Fed(msgspec.Struct, frozen=True):
+    """A target that is fed by Kafka: `topic` is where its records go, `secret` signs its tokens."""
+
+    target: Target
+    topic: str
+    secret: str
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One target at one rate. CPU in s: `own` of our (or their) processes, `stores` of the servers, by name."""
+
+    target: str
+    rate: float
+    deliveries: int
+    own: Mapping[str, float]
+    stores: Mapping[str, float]
+    p50: float
+    p99: float
+    wrong: int
+
+    @property
+    def a_second(self) -> float:
+        """Deliveries per CPU-second of own processes."""
+        return self.deliveries / sum(self.own.values())
+
+    @property
+    def with_stores(self) -> float:
+        """Deliveries per CPU-second of own processes and servers."""
+        return self.deliveries / (sum(self.own.values()) + sum(self.stores.values()))
+
+
+@asynccontextmanager
+async def ours(servers: Servers, folder: Path, store: str) -> AsyncIterator[Fed]:
+    """Start a worker and a gateway."""
+    async with Cluster(servers, folder, workers=1, gateways=1, store=store) as cluster:  # type: ignore[arg-type]
+        pids = {name: cluster.pid(name) for name in (*cluster.workers, *cluster.gateways)}
+        for pid in pids.values():
+            pin(pid, SERVER)
+        target = Target(
+            name=f"Tocsin, {store}",
+            speech=SPEECHES["tocsin"],
+            addresses=[f"{LOOPBACK}:{cluster.port}"],
+            pids=pids,
+            tokens=True,
+        )
+        yield Fed(target, f"{cluster.prefix}notifications.normal", cluster.secret)
+
+
+@asynccontextmanager
+async def theirs(servers: Servers, folder: Path) -> AsyncIterator[Fed]:
+    """Start the centrifuge server, which consumes Kafka itself."""
+    port, topic = free_port(), f"peer{free_port()}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers.address("kafka"))
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
+    finally:
+        await admin.close()
+    program = str(built_go("centrifuge-peer", PEERS / "centrifuge"))
+    command = [program, "-secret", SECRET, "-redis", servers.address("redis"), "-listen", f"{LOOPBACK}:{port}"]
+    command += ["-kafka", servers.address("kafka"), "-topic", topic]
+    stage = Stage(servers.kafka, servers.redis, folder)
+    with running(stage, "centrifuge", on_cores(SERVER, command)) as child:
+        await until(child, answers(f"http://{LOOPBACK}:{port}/metrics"))
+        target = Target(
+            name="centrifuge, Redis history",
+            speech=SPEECHES["centrifuge"],
+            addresses=[f"{LOOPBACK}:{port}"],
+            pids={"server": child.pid},
+            tokens=True,
+        )
+        yield Fed(target, topic, SECRET)
+
+
+TARGETS: Final[Mapping[str, tuple[Any, tuple[Name, ...]]]] = {
+    "cassandra": (lambda servers, folder: ours(servers, folder, "cassandra"), ("kafka", "redis", "cassandra")),
+    "sqlite": (lambda servers, folder: ours(servers, folder, "sqlite"), ("kafka", "redis")),
+    "centrifuge": (theirs, ("kafka", "redis")),
+}
+
+
+async def publish(servers: Servers, topic: str, rate: float, *, rounds: int, clients: int, first: int) -> None:
+    """Produce `rounds` records for every client, in a process of its own."""
+    command = [sys.executable, "-m", "bench.publish", "--kafka", servers.address("kafka"), "--rate", str(rate)]
+    command += ["--topic", topic, "--messages", str(rounds * clients), "--clients", str(clients), "--first", str(first)]
+    child = await asyncio.create_subprocess_exec(*on_cores(LOAD, command))
+    if await child.wait():
+        raise RuntimeError(f"bench.publish ended with {child.returncode}")
+
+
+async def measure(
+    servers: Servers, folder: Path, name: str, rates: Sequence[float], *, clients: int, seconds: float
+) -> list[Row]:
+    """Start a target, let clients in, and offer it each rate."""
+    start, needed = TARGETS[name]
+    await servers.start(*needed)
+    rows: list[Row] = []
+    async with start(servers, folder) as fed:
+        target = fed.target
+        tokens = [make_token(fed.secret, f"u{number}") for number in range(clients)]
+        crowd = Crowd(target.speech, target.addresses, clients, tokens=tokens, cpus=LOAD, ack_every=ACKS)
+        async with crowd:
+            opened = await crowd.open(OPENING)
+            if opened.joined < clients:
+                raise RuntimeError(f"{target.name}: {clients - opened.joined} clients did not get in")
+            sent = 0
+            for rate in rates:
+                for length in (WARM, seconds):
+                    rounds = max(1, round(rate * length / clients))
+                    stores: dict[str, int] = {each: servers.pid(each) for each in needed}
+                    own, others = cpu_seconds(target.pids), cpu_seconds(stores)
+                    await crowd.report()
+                    await publish(servers, fed.topic, rate, rounds=rounds, clients=clients, first=sent)
+                    sent += rounds
+                    await crowd.expect(sent, PATIENCE)
+                    seen = await crowd.report()
+                rows.append(
+                    Row(
+                        target=target.name,
+                        rate=rate,
+                        deliveries=seen.received,
+                        own=_since(target.pids, own),
+                        stores=_since(stores, others),
+                        p50=seen.percentile(0.5),
+                        p99=seen.percentile(0.99),
+                        wrong=seen.wrong,
+                    )
+                )
+                said = f"{rows[-1].a_second:,.0f} deliveries/CPU-s, {rows[-1].wrong} wrong"
+                print(f"{target.name}, {rate:,.0f} records/s: {said}", file=sys.stderr)
+    return rows
+
+
+def _since(pids: Mapping[str, int], before: Mapping[str, float]) -> dict[str, float]:
+    return {name: spent({name: pid}, {name: before[name]}) for name, pid in pids.items()}
+
+
+async def run(given: argparse.Namespace) -> list[Row]:
+    """Measure every target in every round."""
+    os.sched_setaffinity(0, LOAD)
+    rows: list[Row] = []
+    rates = [float(text) for text in given.rates.split(",")]
+    for _ in range(given.rounds):
+        for name in given.only.split(","):
+            with (
+                tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder,
+                Servers(Path(folder) / "servers") as servers,
+            ):
+                options = {"clients": given.clients, "seconds": given.seconds}
+                rows += await measure(servers, Path(folder), name, rates, **options)
+    return rows
+
+
+COLUMNS: Final = (
+    "target", "records/s", "deliveries/CPU-s", "with the servers'", "p50 ms", "p99 ms", "wrong", "own CPU-s",
+    "servers' CPU-s",
+)  # fmt: skip
+
+
+def report(rows: Sequence[Row]) -> None:
+    """Print a line for each target and rate."""
+    lines = []
+    for target, rate in sorted({(row.target, row.rate) for row in rows}, key=lambda one: (one[1], one[0])):
+        mine = [row for row in rows if (row.target, row.rate) == (target, rate)]
+        parts = [
+            ", ".join(
+                f"{name} {median(getattr(row, kind)[name] for row in mine):.1f}" for name in getattr(mine[0], kind)
+            )
+            for kind in ("own", "stores")
+        ]
+        figures = [median(getattr(row, name) for row in mine) for name in ("a_second", "with_stores", "p50", "p99")]
+        lines.append(
+            (target, f"{rate:,.0f}", f"{figures[0]:,.0f}", f"{figures[1]:,.0f}", f"{figures[2]:.1f}",
+             f"{figures[3]:.1f}", sum(row.wrong for row in mine), *parts)
+        )  # fmt: skip
+    show("Kafka to client", COLUMNS, lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the benchmark; the exit code is 1 if anything was lost, repeated or out of order."""
+    parser = argparse.ArgumentParser(prog="python -m bench chain", description=__doc__)
+    parser.add_argument("--only", default=",".join(TARGETS), help="targets, separated by commas: %(default)s")
+    parser.add_argument("--rates", default="1000,5000", help="records/s that are offered: %(default)s")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each rate: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", type=int, default=1_000)
+    parser.add_argument("--json", type=Path, help="also write all rows to this file")
+    given = parser.parse_args(arguments)
+    for name in given.only.split(","):
+        if name not in TARGETS:
+            parser.error(f"there is no target {name!r}; there are {', '.join(TARGETS)}")
+    hush()
+    rows = uvloop.run(run(given))
+    report(rows)
+    if given.json:
+        given.json.write_bytes(msgspec.json.encode(rows))
+    return 1 if any(row.wrong for row in rows) else 0
