@@ -22,6 +22,7 @@ def finished(tmp_path: Path, *arguments: str) -> str:
     return child.log.read_text()
 
 
+@pytest.mark.thorough
 def test_gateways_beside_the_ceiling(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
     only = ["--only", "tocsin,ceiling", "--clients", "50", "--rounds", "1", "--seconds", "1", "--quick"]
@@ -31,6 +32,7 @@ def test_gateways_beside_the_ceiling(tmp_path: Path) -> None:
     assert all(row.deliveries and row.cpu > 0 and not row.wrong for row in rows)
 
 
+@pytest.mark.thorough
 def test_the_inbox_role_by_itself(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
     little = ["--store", "sqlite", "--rates", "200", "--seconds", "1", "--rounds", "1", "--users", "20"]
