@@ -20,6 +20,9 @@ from telemetry.logs import setup_logging
 # The clients of Kafka and Cassandra live in threads of their own, and each hop between them and the loop waits for the
 # interpreter; at Python's 5 ms these waits are most of the latency of a busy worker.
 SWITCH: Final = 0.0005  # s
+# Every record makes some objects that have no cycles and go at once; looking for cycles among them at Python's own
+# thresholds takes as long as the rule itself.
+COLLECT: Final = (50_000, 20, 20)
 
 
 def run_worker(settings: Settings, role: str) -> None:
@@ -37,6 +40,7 @@ def run_worker(settings: Settings, role: str) -> None:
     topics = load_topics(Path(settings.topics) if settings.topics else None)
     worker = InboxWorker(settings, topics, open_store(settings.store_url()))
     gc.freeze()
+    gc.set_threshold(*COLLECT)
     sys.setswitchinterval(SWITCH)
     process = faust.Worker(
         worker.app, worker.backends, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False
