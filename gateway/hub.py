@@ -63,6 +63,7 @@ class Hub:
         self._ended: dict[str, float] = {}  # sessions that ended or were disowned, by the time
         self._disowned = 0  # since the last turn of the wheel
         self._wall_ms = 0.0
+        metrics.connections.set_function(lambda: len(self.sessions))
         metrics.socket_bytes.set_function(lambda: sum(peer.session.out.filled for peer in self.sessions.values()))
         metrics.held_runs.set_function(lambda: sum(peer.session.held() for peer in self.sessions.values()))
 
@@ -79,7 +80,6 @@ class Hub:
         self.sessions[session.id] = peer
         self._by_partition[peer.partition].add(peer)
         self.metrics.opened.inc()
-        self.metrics.connections.set(len(self.sessions))
         self.flush(peer, now)
         return peer
 
@@ -93,7 +93,6 @@ class Hub:
         self._ended[session.id] = now
         if session.connected:
             self.outbox.disconnected(peer.partition, session.user, session.id)
-        self.metrics.connections.set(len(self.sessions))
         self.metrics.closed.labels(code).inc()
         if code == codes.SLOW:
             self.metrics.slow.inc()

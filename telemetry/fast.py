@@ -15,6 +15,23 @@ from prometheus_client.registry import Collector
 LATENCIES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # s
 
 
+class Count(Collector):
+    """A counter: `inc()`."""
+
+    def __init__(self, registry: CollectorRegistry, name: str, help_text: str) -> None:
+        self._name, self._help = name, help_text
+        self.value = 0
+        registry.register(self)
+
+    def inc(self) -> None:
+        """Count one."""
+        self.value += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the counter as it is now."""
+        yield CounterMetricFamily(self._name, self._help, value=self.value)
+
+
 class Tally(Collector):
     """A counter with one label: `counts[label] += n`."""
 

@@ -3,7 +3,7 @@
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
 from schemas.logs import INBOX_LOGS
-from telemetry.fast import Latencies, Tally
+from telemetry.fast import Count, Latencies, Tally
 
 
 class GatewayMetrics:
@@ -17,11 +17,11 @@ class GatewayMetrics:
             return Gauge(name, text, registry=registry)
 
         self.connections = gauge("tocsin_connections", "Sessions that are open")
-        self.opened = counter("tocsin_connections_opened_total", "Sessions that were opened")
+        self.opened = Count(registry, "tocsin_connections_opened", "Sessions that were opened")
         self.closed = counter("tocsin_connections_closed_total", "Sessions that ended, by close code", "code")
         self.refused = counter("tocsin_connections_refused_total", "Handshakes refused, by HTTP status", "status")
         self.reconnects = counter("tocsin_reconnects_total", "Sessions opened with cursors of an earlier one")
-        self.frames_received = counter("tocsin_frames_received_total", "Text messages of clients")
+        self.frames_received = Count(registry, "tocsin_frames_received", "Text messages of clients")
         self.slow = counter("tocsin_slow_clients_total", "Sessions ended because the client read too slowly")
         self.fenced = gauge("tocsin_fenced_parts_total", "Parts of a former owner that were dropped")
         self.gaps = gauge("tocsin_stream_gaps_total", "Times that messages of a worker were missing")

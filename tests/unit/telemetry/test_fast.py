@@ -1,6 +1,6 @@
 from prometheus_client import CollectorRegistry, generate_latest
 
-from telemetry.fast import Latencies, Tally
+from telemetry.fast import Count, Latencies, Tally
 from telemetry.gateway import GatewayMetrics
 from telemetry.worker import WorkerMetrics
 
@@ -32,3 +32,11 @@ def test_the_metrics_of_each_process_can_be_scraped_and_begin_with_our_name() ->
         names = [line.split()[2] for line in generate_latest(registry).decode().splitlines() if "# TYPE" in line]
         assert names
         assert all(name.startswith("tocsin_") for name in names)
+
+
+def test_a_count_is_a_counter_for_prometheus() -> None:
+    registry = CollectorRegistry()
+    count = Count(registry, "tocsin_x", "X")
+    for _ in range(3):
+        count.inc()
+    assert registry.get_sample_value("tocsin_x_total") == 3
