@@ -75,9 +75,8 @@ async def _phase(swarm: Swarm, load: Load, watch: Stopwatch, rate: float, second
 
     before, sent = swarm.received, load.count
     await load.steady(rate, WARM_UP, user)
-    watch.values.clear()
-    watch.on = True
+    watch.begin()
     await load.steady(rate, seconds, user)
     await until(lambda: swarm.received - before >= load.count - sent, 60, "everything arrived")
-    watch.on = False
+    watch.end()
     return watch.read()

@@ -1,6 +1,7 @@
 """Append → client: from Kafka's append time to the moment the device has the frame, at a steady rate."""
 
 import asyncio
+import math
 import time
 
 import msgspec
@@ -25,17 +26,26 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Stopwatch:
-    """Notes the latency of every entry of one lane while `on`."""
+    """Notes the latency of the entries of one lane that are appended after `begin` and shown before `end`."""
 
     def __init__(self, lane: str) -> None:
         self._log = f"inbox/{lane}"
-        self.on = False
+        self._since = math.inf  # ms since 1970
         self.values: list[float] = []
+
+    def begin(self) -> None:
+        """Measure anew; what was appended before belongs to what was measured before."""
+        self.values.clear()
+        self._since = time.time() * 1000
+
+    def end(self) -> None:
+        """Measure no more."""
+        self._since = math.inf
 
     def __call__(self, _device: Device, frame: Seen) -> None:
         """Take the time of an entry."""
-        if self.on and frame.log == self._log:
-            self.values.append(time.time() * 1000 - created_ms(frame))
+        if frame.log == self._log and (created := created_ms(frame)) >= self._since:
+            self.values.append(time.time() * 1000 - created)
 
     def read(self) -> Latency:
         """Return the figures so far."""
@@ -52,7 +62,7 @@ async def at_rate(ready: Ready, rate: float, seconds: float) -> Latency:
         await swarm.join((user, "phone") for user in USERS)
         async with Load(ready.kafka) as load:
             await load.steady(rate, WARM_UP, lambda i: USERS[i % len(USERS)])
-            watch.on = True
+            watch.begin()
             before = swarm.received
             await load.steady(rate, seconds, lambda i: USERS[i % len(USERS)])
             await until(lambda: swarm.received >= before + int(rate * seconds) - 2, 30, "everything arrived")

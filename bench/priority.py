@@ -31,16 +31,16 @@ async def run(ready: Ready, *, queued: int) -> tuple[Latency, Latency, float]:
         await swarm.join((user, "phone") for user in USERS)
         async with Load(ready.kafka) as load:
             await load.steady(RATE, 3, lambda i: USERS[i % len(USERS)], "critical")
-            watch.on = True
+            watch.begin()
             await load.steady(RATE, UNLOADED, lambda i: USERS[i % len(USERS)], "critical")
             unloaded = watch.read()
-            watch.values.clear()
+            watch.begin()
             before = await bulk_records(ready)
             loop = asyncio.get_running_loop()
             # a process of its own: in ours it would delay the devices that measure
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
                 await loop.run_in_executor(apart, fill, ready.kafka, queued, secrets.token_hex(3))
-            watch.values.clear()
+            watch.begin()
             begun, first = loop.time(), await bulk_records(ready)
             while await bulk_records(ready) < before + queued and loop.time() < begun + LONGEST:
                 await load.steady(RATE, 1, lambda i: USERS[i % len(USERS)], "critical")

@@ -81,10 +81,9 @@ def outstanding(run: Run) -> float:
 @contextlib.asynccontextmanager
 async def critical(run: Run, watch: Stopwatch) -> AsyncIterator[None]:
     """Produce to the lane critical beside the steady load, and measure it anew."""
-    watch.values.clear()
-    watch.on = True
+    watch.begin()
     try:
         async with run.more(CRITICAL, NAMES, "critical"):
             yield
     finally:
-        watch.on = False
+        watch.end()
