@@ -182,7 +182,7 @@ def zombie(effect: str) -> Story:
     async def a_frozen_owner_goes_on_too_late(scene: Scene) -> None:
         cluster, traps = scene.cluster, scene.traps
         await scene.shown(3)
-        traps.lay(effect, "stop")
+        traps.lay(effect, "late")
         async with scene.run.fault(f"SIGSTOP before {effect}"):
             scene.send()
             await scene.springs(effect)

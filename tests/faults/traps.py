@@ -1,8 +1,9 @@
 """Traps: faults at a chosen effect, inside the process that performs it.
 
-An experiment lays a trap, and the first process that is about to perform that effect springs it (once): it is killed,
-stops as by SIGSTOP, holds the effect back until it is let go, or loses what it was given. Processes have traps when
-they run as the mutant `traps` (tests/faults/mutant.py) with `TRAPS`, a folder, in their environment.
+An experiment lays a trap, and the first process that is about to perform that effect springs it (once): it is killed;
+is late (it stops as by SIGSTOP, performs the effect when it is thawed, and is killed then, before it does anything
+else); holds the effect back until it is let go; or loses what it was given. Processes have traps when they run as the
+mutant `traps` (tests/faults/mutant.py) with `TRAPS`, a folder, in their environment.
 
     traps.lay("append", "kill")
     run.load.send("ann")
@@ -26,7 +27,7 @@ from tables.logs import LogTable
 
 VARIABLE: Final = "TRAPS"
 
-_Fate = Literal["kill", "stop", "hold", "lose"]
+_Fate = Literal["kill", "late", "hold", "lose"]
 _LOOK_EVERY: Final = 0.02  # s
 
 
@@ -75,16 +76,16 @@ def _come_upon(effect: str) -> str:
     return fate
 
 
-async def _pass(effect: str) -> bool:
-    """Come by a trap before an effect, and suffer it; return whether there was one."""
+async def _pass(effect: str) -> str:
+    """Come by a trap before an effect, and suffer it; return its fate, empty if there was none."""
     fate = _come_upon(effect)
     if fate == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if fate == "stop":
+    if fate == "late":
         os.kill(os.getpid(), signal.SIGSTOP)
     while fate == "hold" and _is_held(effect):  # noqa: ASYNC110 - another process lets go
         await asyncio.sleep(_LOOK_EVERY)
-    return bool(fate)
+    return fate
 
 
 def _is_held(effect: str) -> bool:
@@ -100,10 +101,12 @@ def _guarded(kind: type, method: str, effect: str) -> None:
     perform: Callable[..., Any] = getattr(kind, method)
 
     async def guarded(self: Any, *arguments: Any) -> Any:
-        sprung = await _pass(effect) if arguments[-1] else False  # else there is nothing to perform
+        fate = await _pass(effect) if arguments[-1] else ""  # else there is nothing to perform
         result = await perform(self, *arguments)
-        if sprung:
+        if fate:
             _note_performed(effect)
+        if fate == "late":  # it would read on, and append again what its successor has appended
+            os.kill(os.getpid(), signal.SIGKILL)
         return result
 
     setattr(kind, method, guarded)
