@@ -6,7 +6,6 @@ connections. One core has what is measured; the servers, the clients and the pro
 """
 
 import argparse
-import asyncio
 import os
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from bench.crowd.driver import Crowd
 from bench.inbox import pin
 from bench.measure import cpu_seconds, show
 from bench.native import built_go
+from bench.publish import publish
 from bench.targets import (
     LOAD,
     PARTITIONS,
@@ -129,15 +129,6 @@ TARGETS: Final[Mapping[str, tuple[Any, tuple[Name, ...]]]] = {
 }
 
 
-async def publish(servers: Servers, topic: str, rate: float, *, rounds: int, clients: int, first: int) -> None:
-    """Produce `rounds` records for every client, in a process of its own."""
-    command = [sys.executable, "-m", "bench.publish", "--kafka", servers.address("kafka"), "--rate", str(rate)]
-    command += ["--topic", topic, "--messages", str(rounds * clients), "--clients", str(clients), "--first", str(first)]
-    child = await asyncio.create_subprocess_exec(*on_cores(LOAD, command))
-    if await child.wait():
-        raise RuntimeError(f"bench.publish ended with {child.returncode}")
-
-
 async def measure(
     servers: Servers, folder: Path, name: str, rates: Sequence[float], *, clients: int, seconds: float
 ) -> list[Row]:
@@ -160,7 +151,8 @@ async def measure(
                     stores: dict[str, int] = {each: servers.pid(each) for each in needed}
                     own, others = cpu_seconds(target.pids), cpu_seconds(stores)
                     await crowd.report()
-                    await publish(servers, fed.topic, rate, rounds=rounds, clients=clients, first=sent)
+                    where = ("--kafka", servers.address("kafka"), "--topic", fed.topic)
+                    await publish(*where, rate=rate, rounds=rounds, clients=clients, first=sent)
                     sent += rounds
                     await crowd.expect(sent, PATIENCE)
                     seen = await crowd.report()

@@ -20,8 +20,9 @@ import psutil
 import uvloop
 
 from bench.measure import cpu_seconds, show
+from bench.publish import publish
 from bench.receivers import Receivers
-from bench.targets import LOAD, PARTITIONS, SERVER, on_cores
+from bench.targets import LOAD, PARTITIONS, SERVER
 from cli.kafka import hush
 from proof.cluster import Cluster
 from proof.servers import Name, Servers
@@ -82,16 +83,6 @@ async def deployed(store: StoreName, *, users: int, workers: int) -> AsyncIterat
                 yield cluster, receivers
 
 
-async def publish(cluster: Cluster, rate: float, *, rounds: int, users: int, first: int) -> None:
-    """Produce `rounds` records for every user, in a process of its own."""
-    command = [sys.executable, "-m", "bench.publish", "--kafka", cluster.kafka, "--rate", str(rate)]
-    command += ["--topic", f"{cluster.prefix}notifications.normal", "--messages", str(rounds * users)]
-    command += ["--clients", str(users), "--first", str(first)]
-    child = await asyncio.create_subprocess_exec(*on_cores(LOAD, command))
-    if await child.wait():
-        raise RuntimeError(f"bench.publish ended with {child.returncode}")
-
-
 async def profiled(pid: int, seconds: float, out: Path) -> None:
     """Record where a process spends its time, as a flame graph."""
     options = [
@@ -125,7 +116,8 @@ async def measure(
         receivers.latency.clear()
         receivers.acks = 0
         aim = receivers.received + rounds * users * len(DEVICES)
-        jobs: list[Any] = [publish(cluster, rate, rounds=rounds, users=users, first=sent)]
+        where = ("--kafka", cluster.kafka, "--topic", f"{cluster.prefix}notifications.normal")
+        jobs: list[Any] = [publish(*where, rate=rate, rounds=rounds, clients=users, first=sent)]
         if profile and length == seconds:
             jobs.append(profiled(next(iter(workers.values())), seconds, profile))
         await asyncio.gather(*jobs)

@@ -11,6 +11,7 @@ bytes), payload. To Kafka go records as upstream services write them.
 import argparse
 import asyncio
 import struct
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,7 +20,9 @@ import redis.asyncio
 import uvloop
 from aiokafka import AIOKafkaProducer
 
+from bench.targets import LOAD, on_cores
 from cli.kafka import hush
+from schemas.errors import ServerFailed
 from streams.partitions import home_partition
 
 CHANNEL: Final = "bench"
@@ -128,8 +131,21 @@ async def to_kafka(brokers: str, topic: str, schedule: Schedule, first: int) -> 
         await producer.stop()
 
 
+async def publish(*where: str, rate: float, rounds: int, clients: int, first: int, everybody: bool = False) -> None:
+    """Publish `rounds` messages for each client, or for all at once, in a process of its own on the load's cores.
+
+    `where` is how the command line names the place. Raises `ServerFailed`.
+    """
+    messages, taking_turns = (rounds, 0) if everybody else (rounds * clients, clients)
+    command = [sys.executable, "-m", "bench.publish", *where, "--rate", str(rate), "--messages", str(messages)]
+    command += ["--clients", str(taking_turns), "--first", str(first)]
+    child = await asyncio.create_subprocess_exec(*on_cores(LOAD, command))
+    if await child.wait():
+        raise ServerFailed(f"bench.publish ended with {child.returncode}")
+
+
 def main() -> None:
-    """Publish, then say how late the last message was, in ms."""
+    """Publish until all is sent."""
     parser = argparse.ArgumentParser(prog="python -m bench.publish", description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--redis", help="URL of Redis")

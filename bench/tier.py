@@ -23,7 +23,8 @@ import uvloop
 
 from bench.crowd.driver import Crowd, Seen
 from bench.measure import cpu_seconds, show
-from bench.targets import LOAD, SECRET, TARGETS, Stage, on_cores
+from bench.publish import publish
+from bench.targets import LOAD, SECRET, TARGETS, Stage
 from cli.kafka import hush
 from cli.tokens import make_token
 from stack.servers import Kafka, Redis
@@ -78,15 +79,6 @@ def pss(pids: Mapping[str, int]) -> int:
     return sum(psutil.Process(pid).memory_full_info().pss for pid in pids.values())
 
 
-async def publish(stage: Stage, load: Load, *, messages: int, clients: int, first: int) -> None:
-    """Publish by the schedule, in a process of its own."""
-    command = [sys.executable, "-m", "bench.publish", "--redis", stage.redis.url, "--rate", str(load.rate)]
-    command += ["--messages", str(messages), "--clients", str(0 if load.everybody else clients), "--first", str(first)]
-    child = await asyncio.create_subprocess_exec(*on_cores(LOAD, command))
-    if await child.wait():
-        raise RuntimeError(f"bench.publish ended with {child.returncode}")
-
-
 class Drive:
     """A crowd at a target, of which the first `clients` are sent rounds of messages, counted from the first on."""
 
@@ -100,7 +92,9 @@ class Drive:
         """Publish for about so long and return what was seen once all has arrived, or patience is at its end."""
         a_round = 1 if load.everybody else self._clients
         rounds = max(1, round(load.rate * seconds / a_round))
-        await publish(self._stage, load, messages=rounds * a_round, clients=self._clients, first=self._rounds)
+        where = ("--redis", self._stage.redis.url)
+        options = {"rounds": rounds, "clients": self._clients, "first": self._rounds}
+        await publish(*where, rate=load.rate, everybody=load.everybody, **options)
         self._rounds += rounds
         await self._crowd.expect(self._rounds, PATIENCE, clients=self._clients)
         return await self._crowd.report()

@@ -21,7 +21,7 @@ FILES: Final = 18_000  # connections of one process
 
 
 class Speech(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a server is spoken to; `crowd --help` is in `client.h`. {n}, {token}, {epoch} and {seq} are filled in."""
+    """How a server is spoken to, as `client.h` explains; {n}, {token}, {epoch} and {seq} are filled in."""
 
     request: str
     first: str = ""

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import inbox, tier
+from bench import chain, inbox, tier
 from stack.child import Child
 
 
@@ -46,3 +46,12 @@ def test_a_target_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         tier.main(["--only", "centrifugo"])
     assert "there is no target 'centrifugo'; there are tocsin, centrifuge" in capsys.readouterr().err
+
+
+@pytest.mark.thorough
+def test_the_chain_from_kafka_to_the_client(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    little = ["--only", "sqlite", "--rates", "100", "--seconds", "1", "--rounds", "1", "--clients", "20"]
+    finished(tmp_path, "chain", *little, "--json", str(out))
+    (row,) = msgspec.json.decode(out.read_bytes(), type=list[chain.Row])
+    assert (row.deliveries, row.wrong) == (100, 0)
