@@ -21,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.crowd.driver import Crowd
 from bench.inbox import pin
-from bench.measure import cpu_seconds, show
+from bench.measure import chosen, cpu_seconds, show
 from bench.native import built_go
 from bench.publish import publish
 from bench.targets import (
@@ -183,7 +183,7 @@ async def run(given: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     rates = [float(text) for text in given.rates.split(",")]
     for _ in range(given.rounds):
-        for name in given.only.split(","):
+        for name in given.only:
             with (
                 tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder,
                 Servers(Path(folder) / "servers") as servers,
@@ -228,9 +228,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--clients", type=int, default=1_000)
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
     given = parser.parse_args(arguments)
-    for name in given.only.split(","):
-        if name not in TARGETS:
-            parser.error(f"there is no target {name!r}; there are {', '.join(TARGETS)}")
+    given.only = chosen(parser, given.only, TARGETS)
     hush()
     rows = uvloop.run(run(given))
     report(rows)

@@ -1,6 +1,7 @@
 """Figures: CPU by process, percentiles, tables on the terminal."""
 
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -9,6 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 WIDTH: Final = 200  # of tables that go to a file
+
+
+def chosen(parser: ArgumentParser, text: str, known: Iterable[str]) -> list[str]:
+    """Return the targets that a command line names, separated by commas; ends with what there is for an unknown one."""
+    names, there_is = text.split(","), list(known)
+    for name in names:
+        if name not in there_is:
+            parser.error(f"there is no target {name!r}; there are {', '.join(there_is)}")
+    return names
 
 
 def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:

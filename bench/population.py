@@ -15,7 +15,7 @@ import msgspec
 import uvloop
 
 from bench.crowd.driver import Crowd
-from bench.measure import cpu_seconds, show
+from bench.measure import chosen, cpu_seconds, show
 from bench.targets import LOAD, SECRET, Stage, Target, centrifuge, gateway
 from bench.tier import Drive, Load, pss, spent, stage
 from cli.kafka import hush
@@ -134,10 +134,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="that they are held: %(default)s")
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
     given = parser.parse_args(arguments)
-    names = given.only.split(",")
-    for name in names:
-        if name not in TARGETS:
-            parser.error(f"there is no target {name!r}; there are {', '.join(TARGETS)}")
+    names = chosen(parser, given.only, TARGETS)
     hush()
     rows = uvloop.run(run(names, [int(text) for text in given.connections.split(",")], seconds=given.seconds))
     report(rows)

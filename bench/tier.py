@@ -22,7 +22,7 @@ import psutil
 import uvloop
 
 from bench.crowd.driver import Crowd, Seen
-from bench.measure import cpu_seconds, show
+from bench.measure import chosen, cpu_seconds, show
 from bench.publish import publish
 from bench.targets import LOAD, SECRET, TARGETS, Stage
 from cli.kafka import hush
@@ -209,10 +209,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="one round of two loads, 3 s each")
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
     given = parser.parse_args(arguments)
-    names = given.only.split(",")
-    for name in names:
-        if name not in TARGETS:
-            parser.error(f"there is no target {name!r}; there are {', '.join(TARGETS)}")
+    names = chosen(parser, given.only, TARGETS)
     hush()
     loads, rounds, seconds = LOADS, given.rounds, given.seconds
     if given.quick:
