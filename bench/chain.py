@@ -20,7 +20,7 @@ import uvloop
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.crowd.driver import Crowd
-from bench.inbox import pin
+from bench.inbox import StoreName, pin
 from bench.measure import chosen, cpu_seconds, show
 from bench.native import built_go
 from bench.publish import publish
@@ -80,9 +80,9 @@ class Row(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def ours(servers: Servers, folder: Path, store: str) -> AsyncIterator[Fed]:
+async def ours(servers: Servers, folder: Path, store: StoreName) -> AsyncIterator[Fed]:
     """Start a worker and a gateway."""
-    async with Cluster(servers, folder, workers=1, gateways=1, store=store) as cluster:  # type: ignore[arg-type]
+    async with Cluster(servers, folder, workers=1, gateways=1, store=store) as cluster:
         pids = {name: cluster.pid(name) for name in (*cluster.workers, *cluster.gateways)}
         for pid in pids.values():
             pin(pid, SERVER)
