@@ -81,7 +81,7 @@ class Gateway:
         return None
 
     def _state(self) -> dict[str, Any]:
-        return {"url": self.url, "sessions": len(self.hub.sessions), "partitions": self.hub.feed.owners()}
+        return {"url": self.url, "sessions": len(self.hub.sessions), "partitions": self.hub.dispatch.feed.owners()}
 
     def _problems(self) -> dict[str, Callable[[], str | None]]:
         return {
@@ -133,7 +133,7 @@ class Gateway:
 
         def began() -> None:
             listening.set()
-            self.hub.suspect_all(self.hub.clock())
+            self.hub.dispatch.suspect_all(self.hub.clock())
 
         self._spawn(self._subscription.run(began, desk.take))
         self._not_ready = "waiting for Redis"

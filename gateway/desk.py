@@ -38,7 +38,7 @@ class Desk:
     async def take(self, message: bus.Message) -> None:
         """Answer an inquiry; everything else on the bus is for the sessions."""
         if not isinstance(message, Inquiry):
-            await self._hub.take(message)
+            await self._hub.dispatch.take(message)
             return
         found = [peer for peer in self._hub.sessions.values() if _meant(peer, message)]
         answer = Found(self._hub.config.id, [_seen(peer) for peer in found[:SHOWN]])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -47,13 +47,13 @@ class Handshake:
 
         `headers` may be asked for `Origin` and `Host`; a header that came twice raises `KeyError` or `LookupError`.
         """
+        path, _, asked = target.partition("?")
         try:
-            url = urlsplit(target)
-            query = parse_qs(url.query, max_num_fields=16)
+            query = parse_qs(asked, max_num_fields=16)
             origin, host = headers.get("Origin"), headers.get("Host")
         except (ValueError, LookupError):
             return Refusal(HTTPStatus.BAD_REQUEST, "the request is malformed\n")
-        if url.path != PATH:
+        if path != PATH:
             return Refusal(HTTPStatus.NOT_FOUND, f"the socket is at {PATH}\n")
         if reason := self._doors.closed():
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n")

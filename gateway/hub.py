@@ -1,35 +1,27 @@
-"""The hub: every session of this process, by id and by partition; it carries out what sessions and the feed want.
-
-Deliveries are handed to all sessions first and flushed after that, so a session gets one write for all that is ready.
-"""
+"""The hub: lets sessions begin and end, brings them what clients say, and carries out what they want."""
 
 import asyncio
 import random
 import time
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from gateway import codes
 from gateway.auth import Claims, Verifier
 from gateway.config import GatewayConfig
-from gateway.effects import Acknowledge, AnnouncePartition, AskSync, CheckToken, Connect, FeedEffect, SessionEffect
+from gateway.dispatch import RESYNC_PAUSE, Dispatch
+from gateway.effects import Acknowledge, AskSync, CheckToken, Connect, SessionEffect
 from gateway.feed import Feed
 from gateway.outbox import Outbox, partition_of
 from gateway.peer import Peer, Transport
 from gateway.revocations import Revocations
+from gateway.roster import Roster
 from gateway.session import Identity, Session
 from gateway.wheel import Wheel
-from schemas.bus import Beat, Packed, Part
 from schemas.errors import BadToken
-from schemas.records import Ack, Connected, OpenSession, SyncRequest
+from schemas.records import Ack, Connected, SyncRequest
 from telemetry.gateway import GatewayMetrics
 
-CHUNK: Final = 256  # sessions that are flushed before others may run
-RESYNC: Final = 200  # sessions that are synced at once, every RESYNC_PAUSE s
-RESYNC_PAUSE: Final = 0.02
-UNKNOWN: Final = 200  # sessions that are disowned a second
-FORGOTTEN: Final = 10.0  # s in which a session that has ended is not disowned: the worker is being told
 DRAIN_STEP: Final = 0.05
 
 
@@ -47,25 +39,27 @@ class Hub:
         """`partitions` is the count of the topic `connections`; `wake` is called when the outbox has something."""
         self.config = config
         self.clock = clock
-        self.feed = Feed(config.id)
         self.outbox = Outbox(config.id, wake)
         self.metrics = metrics
         self.revocations = Revocations()
         self.verifier = Verifier(config.secret, refuses=self.revocations.refuses)
-        self.sessions: dict[str, Peer] = {}
+        self.roster = Roster()
+        self.dispatch = Dispatch(
+            Feed(config.id), self.roster, self.outbox, metrics, partitions=partitions, clock=clock, flush=self.flush
+        )
         self.draining = False
         # Four visits between a ping that is due and the end of patience; half a second does for the rest.
         self.wheel = Wheel(max(0.01, min(0.5, (config.idle - config.heartbeat) / 4, config.heartbeat / 4)), clock())
         self._partitions = partitions
-        self._by_partition: defaultdict[int, set[Peer]] = defaultdict(set)
         self._numbered = 0
-        self._suspects: OrderedDict[Peer, None] = OrderedDict()  # each once, however often something was lost
-        self._ended: dict[str, float] = {}  # sessions that ended or were disowned, by the time
-        self._disowned = 0  # since the last turn of the wheel
-        self._wall_ms = 0.0
         metrics.connections.set_function(lambda: len(self.sessions))
         metrics.socket_bytes.set_function(lambda: sum(peer.session.out.filled for peer in self.sessions.values()))
         metrics.held_runs.set_function(lambda: sum(peer.session.held() for peer in self.sessions.values()))
+
+    @property
+    def sessions(self) -> dict[str, Peer]:
+        """Every session, by id."""
+        return self.roster.sessions
 
     # Sessions come and go
 
@@ -77,8 +71,7 @@ class Hub:
             identity, ttl=claims.ttl, heartbeat=self.config.heartbeat, now=now, hello=hello, pace=self.config.pace
         )
         peer = Peer(session, transport, partition_of(claims.user, self._partitions), claims)
-        self.sessions[session.id] = peer
-        self._by_partition[peer.partition].add(peer)
+        self.roster.add(peer)
         self.metrics.opened.inc()
         self.flush(peer, now)
         return peer
@@ -86,11 +79,9 @@ class Hub:
     def gone(self, peer: Peer, code: int, now: float) -> None:
         """Forget a session whose transport has ended, and tell its worker. Repeating it does nothing."""
         session = peer.session
-        if self.sessions.pop(session.id, None) is None:
+        if not self.roster.remove(peer, now):
             return
         session.closed = True
-        self._by_partition[peer.partition].discard(peer)
-        self._ended[session.id] = now
         if session.connected:
             self.outbox.disconnected(peer.partition, session.user, session.id)
         self.metrics.closed.labels(code).inc()
@@ -138,11 +129,9 @@ class Hub:
             self.wheel.schedule(peer.transport, session.due())
 
     def _measure(self, entries: list[tuple[str, int]]) -> None:
-        counts, observe, wall_ms = self.metrics.deliveries.counts, self.metrics.latency.observe, time.time() * 1000
+        wall = time.time()
         for log, ts in entries:
-            counts[log] = counts.get(log, 0) + 1
-            if ts:
-                observe((wall_ms - ts) / 1000)
+            self.metrics.delivered(log, ts, 1, wall)
 
     def _carry_out(self, peer: Peer, effect: SessionEffect, now: float) -> None:
         session, partition = peer.session, peer.partition
@@ -187,112 +176,24 @@ class Hub:
         else:
             session.refuse_token("the token is for another user or device", ref, now)
 
-    # From the bus
-
-    async def take(self, message: Packed | Beat) -> None:
-        """Hand a message of the bus to the sessions it is for; a long one lets others run in between."""
-        now = self.clock()
-        parts, effects = self.feed.take(message, now)
-        self._follow(effects, now)
-        touched: list[Peer] = []
-        for part in parts:
-            for peer in self._hand_out(part, now):
-                if not peer.dirty:
-                    peer.dirty = True
-                    touched.append(peer)
-                if len(touched) >= CHUNK:
-                    self._flush_all(touched, now)
-                    await asyncio.sleep(0)
-                    now = self.clock()
-        self._flush_all(touched, now)
-
-    def _hand_out(self, part: Part, now: float) -> Iterable[Peer]:
-        sessions = self.sessions
-        for opening in part.openings:
-            if (peer := sessions.get(opening.session)) is not None:
-                peer.session.open(opening, now)
-                yield peer
-        for delivery in part.deliveries:
-            for session in delivery.sessions:
-                if (peer := sessions.get(session)) is not None:
-                    peer.session.deliver(delivery.runs, now)
-                    yield peer
-                else:
-                    self._disown(delivery.user, session, now)
-        for answer in part.answers:
-            if (peer := sessions.get(answer.session)) is not None:
-                peer.session.answer(answer, now)
-                yield peer
-
-    def _flush_all(self, touched: list[Peer], now: float) -> None:
-        for peer in touched:
-            self.flush(peer, now)
-        touched.clear()
-
-    def _disown(self, user: str, session: str, now: float) -> None:
-        """Tell the worker that a session is not here, so that it forgets it."""
-        self.metrics.unknown.inc()
-        if self._disowned < UNKNOWN and session not in self._ended:
-            self._disowned += 1
-            self._ended[session] = now
-            self.outbox.disconnected(partition_of(user, self._partitions), user, session)
-
-    def _follow(self, effects: Iterable[FeedEffect], now: float) -> None:
-        for effect in effects:
-            if isinstance(effect, AnnouncePartition):
-                self._announce(effect.partition, effect.epoch)
-            else:
-                for partition in effect.partitions:
-                    self._suspects.update(dict.fromkeys(self._by_partition[partition]))
-        if self._suspects:
-            self._sync_some(now)
-
-    def _announce(self, partition: int, epoch: int) -> None:
-        opened = [(peer.session, peer.transport.kind) for peer in self._by_partition[partition] if peer.session.opened]
-        sessions = [OpenSession(s.user, s.id, s.device, kind, s.cursors()) for s, kind in opened]
-        if sessions:
-            self.outbox.announce(partition, epoch, sessions)
-
-    def suspect_all(self, now: float) -> None:
-        """Sync every session, at a pace: the connection to the bus was lost."""
-        self.feed.restart()
-        self._suspects.clear()
-        self._suspects.update(dict.fromkeys(self.sessions.values()))
-        self._sync_some(now)
-
-    def _sync_some(self, now: float) -> None:
-        for _ in range(min(RESYNC, len(self._suspects))):
-            peer, _ = self._suspects.popitem(last=False)
-            self.metrics.resyncs.inc()
-            peer.session.suspect(now)
-            self.flush(peer, now)
-
     # From the clock
 
     async def run(self) -> None:
         """Turn the wheel and pace the syncs until cancelled."""
         next_turn = 0.0
         while True:
-            await asyncio.sleep(RESYNC_PAUSE if self._suspects else min(0.1, self.wheel.step))
+            await asyncio.sleep(RESYNC_PAUSE if self.dispatch.suspects else min(0.1, self.wheel.step))
             now = self.clock()
-            if self._suspects:
-                self._sync_some(now)
-            self._follow(self.feed.tick(now), now)
+            self.dispatch.tick(now)
             if now >= next_turn:
                 next_turn = now + self.wheel.step
                 self.wheel.turn(now)
                 self._account(now)
 
     def _account(self, now: float) -> None:
-        self._disowned = 0
-        while self._ended and (first := next(iter(self._ended))) and now - self._ended[first] > FORGOTTEN:
-            del self._ended[first]
-        metrics = self.metrics
-        metrics.fenced.set(self.feed.fenced)
-        metrics.gaps.set(self.feed.gaps)
-        metrics.dropped_acks.set(self.outbox.dropped_acks)
-        metrics.outbox_waiting.set(self.outbox.waiting())
-        metrics.resyncs_waiting.set(len(self._suspects))
+        self.dispatch.account(now)
+        self.metrics.dropped_acks.set(self.outbox.dropped_acks)
+        self.metrics.outbox_waiting.set(self.outbox.waiting())
 
     async def drain(self, window: float, jitter: Callable[[], float] = random.random) -> None:
         """Send every client away, spread over `window` seconds; each is asked to come back within a second."""

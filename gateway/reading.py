@@ -28,6 +28,7 @@ HELD_RUNS: Final = 512  # runs that wait for a hole before them, a log
 HELD_BYTES: Final = 256 * 1024
 GRACE: Final = 1.0  # s that an answer may take before it is asked again; then twice that, and so on
 MAX_GRACE: Final = 8.0
+MOST_TRIES: Final = 16  # counted; asks go on
 NEVER: Final = float("inf")
 BULK_LOG: Final = "inbox/bulk"
 
@@ -120,6 +121,24 @@ class Reading:
             self._hand_on(run, out)
         else:
             self._hold(run)
+
+    def passes(self, entry: Run) -> bool:
+        """Step over an entry that is next if no page, pace, ask, doubt or held run has a say; else change nothing."""
+        if (
+            entry.first != self.expected
+            or entry.first <= self.head
+            or self._asked >= 0
+            or self._until
+            or self._unsure
+            or self._held
+            or self.pace is not None
+        ):
+            return False
+        self.head = entry.last
+        self.expected = entry.last + 1
+        self.sent = max(self.sent, entry.last)
+        self._tries = 0
+        return True
 
     def _room(self, out: Outlet) -> bool:
         if self._until:
@@ -247,7 +266,7 @@ class Reading:
         out.effects.append(AskSync(self.name, self.expected - 1, limit, self._syncing))
         self._asked, self._grace = self.expected - 1, False
         self._retry_at = now + min(GRACE * 2**self._tries, MAX_GRACE)
-        self._tries += 1
+        self._tries = min(self._tries + 1, MOST_TRIES)
 
     def _parked(self) -> bool:
         return bool(self._until) and not self._syncing and self.expected > self._until

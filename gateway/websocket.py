@@ -1,4 +1,4 @@
-"""The WebSocket transport: `websockets` Sans-I/O for the handshake and what comes in, our own writes for what goes out.
+"""The WebSocket transport: our own reading and writing of what is usual, `websockets` Sans-I/O for everything else.
 
 Frames out are built once and written through the asyncio transport, several joined into one write. No extension is
 negotiated: compression would cost three times the memory and twice the CPU.
@@ -6,7 +6,7 @@ negotiated: compression would cost three times the memory and twice the CPU.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -17,11 +17,12 @@ from websockets.server import ServerProtocol
 
 from gateway import codes
 from gateway.framing import PING, joined
-from gateway.handshake import Handshake, Refusal
+from gateway.handshake import Admission, Handshake, Refusal
 from gateway.hub import Hub
 from gateway.incoming import Incoming, is_pong, text_of
 from gateway.peer import Peer
 from gateway.reading import SOFT
+from gateway.request import plain
 from schemas.frames import MAX_FRAME
 
 OPENING: Final = 5.0  # s that the handshake may take
@@ -62,7 +63,7 @@ class WebSocket(asyncio.Protocol):
         self._judge = handshake.judge
         self._unlisted = unlisted
         self._clock = hub.clock
-        self._protocol: _Protocol | None = _Protocol(max_size=MAX_FRAME, logger=_quiet)  # see `_library`
+        self._protocol: _Protocol | None = None  # see `_library`
         self._incoming = Incoming(MAX_FRAME)
         self._transport: asyncio.Transport
         self._head: bytearray | None = _EMPTY
@@ -129,44 +130,56 @@ class WebSocket(asyncio.Protocol):
         self._head = None
         if end > MAX_HEAD or end < 4:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request is too large\n")
+        elif request := plain(bytes(head[:end])):
+            if admission := self._judged(request.path, request.headers):
+                self._transport.write(request.answer)
+                self._begin(admission, now)
         else:
-            # Nothing past the head is fed before the request is accepted: a frame there would be taken too early.
-            library = self._library()
-            library.receive_data(head[:end])
-            for event in library.events_received():
-                self._take_request(cast("Request", event), now)
+            self._take_request(head[:end], now)
         self._write_protocol(now)
         return bytes(head[end:]) if self._peer is not None else b""
 
-    def _take_request(self, request: Request, now: float) -> None:
-        verdict = self._judge(request.path, cast("Any", request.headers))
+    def _take_request(self, head: bytearray, now: float) -> None:
+        """Let the library answer a request that is not plain."""
+        # Nothing past the head is fed before the request is accepted: a frame there would be taken too early.
+        library = self._library(State.CONNECTING)
+        library.receive_data(head)
+        for request in cast("list[Request]", library.events_received()):
+            if admission := self._judged(request.path, cast("Any", request.headers)):
+                response = library.accept(request)
+                library.send_response(response)
+                if library.state is not State.OPEN:
+                    self._hub.metrics.refused.labels(response.status_code).inc()
+                    return
+                self._write_protocol(now)
+                self._protocol = None
+                self._begin(admission, now)
+
+    def _judged(self, path: str, headers: Mapping[str, str]) -> Admission | None:
+        """Return who may come in; one who may not is answered."""
+        verdict = self._judge(path, headers)
         if isinstance(verdict, Refusal):
             self._refuse(verdict.status, verdict.text)
-            return
-        library = self._library()
-        response = library.accept(request)
-        library.send_response(response)
-        if library.state is not State.OPEN:
-            self._hub.metrics.refused.labels(response.status_code).inc()
-            return
+            return None
+        return verdict
+
+    def _begin(self, admission: Admission, now: float) -> None:
         self._open_by = float("inf")
         self._ping_at = now + self._hub.config.heartbeat
-        self._write_protocol(now)
-        self._protocol = None
-        self._peer = self._hub.admit(self, verdict.claims, hello=verdict.hello, now=now)
+        self._peer = self._hub.admit(self, admission.claims, hello=admission.hello, now=now)
         self._hub.wheel.schedule(self, self._due())
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         self._hub.metrics.refused.labels(status.value).inc()
-        library = self._library()
+        library = self._library(State.CONNECTING)
         library.send_response(library.reject(status, text))
 
     # What comes in
 
-    def _library(self) -> _Protocol:
-        """Return the library's protocol: from the begin to the handshake's end, and again from when it is needed."""
+    def _library(self, state: State = State.OPEN) -> _Protocol:
+        """Return the library's protocol; a connection has none until it is needed, and then begins it in `state`."""
         if self._protocol is None:
-            self._protocol = _Protocol(max_size=MAX_FRAME, logger=_quiet, state=State.OPEN)
+            self._protocol = _Protocol(max_size=MAX_FRAME, logger=_quiet, state=state)
         return self._protocol
 
     def _is_open(self) -> bool:
@@ -231,12 +244,10 @@ class WebSocket(asyncio.Protocol):
 
     def send(self, frames: list[bytes]) -> int:
         """Write text messages at once and return how many bytes wait for the network."""
-        if not self._is_open():
+        library = self._protocol
+        if library is not None and library.state is not State.OPEN:
             return 0
         self._transport.write(joined(frames))
-        return self._waiting()
-
-    def _waiting(self) -> int:
         return self._transport.get_write_buffer_size() if self._paused else 0
 
     def _write_protocol(self, now: float) -> None:
@@ -292,7 +303,7 @@ class WebSocket(asyncio.Protocol):
             self._ping_at = now + self._hub.config.heartbeat
             self._transport.write(PING)
         if self._paused:
-            self._hub.buffered(self._peer, self._waiting(), now)
+            self._hub.buffered(self._peer, self._transport.get_write_buffer_size(), now)
         due = self._hub.tick(self._peer, now) if self._peer is not None else float("inf")
         return min(due, self._due())
 

@@ -65,11 +65,11 @@ class Latencies(Collector):
         self._sum = 0.0
         registry.register(self)
 
-    def observe(self, seconds: float) -> None:
-        """Count one value; a clock that stepped back makes no negative ones."""
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """Count a value so many times; a clock that stepped back makes no negative ones."""
         seconds = max(seconds, 0.0)
-        self._buckets[bisect_left(self._bounds, seconds)] += 1
-        self._sum += seconds
+        self._buckets[bisect_left(self._bounds, seconds)] += times
+        self._sum += seconds * times
 
     def collect(self) -> Iterator[Metric]:
         """Yield the histogram as it is now."""

@@ -39,3 +39,12 @@ class GatewayMetrics:
         self.latency = Latencies(
             registry, "tocsin_delivery_latency_seconds", "From the append in Kafka to the write to the socket"
         )
+
+    def delivered(self, log: str, ts: int, sessions: int, now: float) -> None:
+        """Count an entry that was written to so many sessions at `now`, s since 1970.
+
+        `ts` is when it was appended, ms since 1970; 0 where that says nothing about latency.
+        """
+        self.deliveries.add(log, sessions)
+        if ts:
+            self.latency.observe(now - ts / 1000, sessions)

@@ -95,7 +95,7 @@ class TestDelivery:
             assert (session.user, session.cursors["inbox/normal"]) == ("u1", 1)
             worker.epochs = dict.fromkeys(worker.epochs, 1)
             await worker.append("u1", "x")
-            await until(lambda: gateway.gateway.hub.feed.fenced)
+            await until(lambda: gateway.gateway.hub.dispatch.feed.fenced)
             await client.say("ping")
             assert await client.next() == {"type": "pong"}
 

@@ -52,7 +52,7 @@ class Gateway:
             self.online = True
             self._world.redis.listening[self.name] = []
             self._world.redis.leases.add(self.name)
-            self.hub.suspect_all(self._world.clock.now)
+            self.hub.dispatch.suspect_all(self._world.clock.now)
 
     def disconnect(self) -> None:
         self.online = False
@@ -62,7 +62,7 @@ class Gateway:
     def arrive(self, at: int = 0) -> None:
         message = bus.decode(self.bus.pop(at))
         assert not isinstance(message, bus.Inquiry)
-        drive(self.hub.take(message))
+        drive(self.hub.dispatch.take(message))
 
     def write(self, *, acks: bool = True, twice: bool = False) -> None:
         """Write what waits in the outbox, a second time where the first answer of Kafka was lost."""
@@ -74,9 +74,7 @@ class Gateway:
     def tick(self) -> None:
         """What the hub does from time to time."""
         hub, now = self.hub, self._world.clock.now
-        if hub._suspects:
-            hub._sync_some(now)
-        hub._follow(hub.feed.tick(now), now)
+        hub.dispatch.tick(now)
         hub.wheel.turn(now)
         hub._account(now)
 

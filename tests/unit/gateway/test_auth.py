@@ -1,5 +1,7 @@
 import base64
 import json
+from collections.abc import Callable
+from typing import Any
 
 import jwt
 import pytest
@@ -22,6 +24,13 @@ def check(token: str) -> object:
     return Verifier(SECRET, clock=lambda: NOW).check(token)
 
 
+def check_another(token: str) -> object:
+    """Check a token by somebody who has seen a good one before."""
+    verifier = Verifier(SECRET, clock=lambda: NOW)
+    verifier.check(signed())
+    return verifier.check(token)
+
+
 def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: object) -> str:
     return jwt.encode({"sub": "u1", "exp": NOW + 60, **claims}, secret, algorithm)
 
@@ -42,6 +51,7 @@ def test_clocks_may_differ_a_little() -> None:
         check(signed(exp=NOW - LEEWAY))
 
 
+@pytest.mark.parametrize("judge", [check, check_another])
 @pytest.mark.parametrize(
     "token",
     [
@@ -86,10 +96,29 @@ def test_clocks_may_differ_a_little() -> None:
         signed() + "é",
     ],
 )
-def test_a_bad_token_is_refused(token: str) -> None:
+def test_a_bad_token_is_refused(token: str, judge: Callable[[str], object]) -> None:
     with pytest.raises(BadToken) as caught:
-        check(token)
+        judge(token)
     assert not token or len(token) < 4 or token not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {},
+        {"device": "phone", "iat": NOW, "jti": "t1"},
+        {"sub": "ü", "more": {"of": ["what", 1]}},
+        {"aud": []},
+        {"nbf": NOW, "exp": NOW + 0.5},
+    ],
+    ids=str,
+)
+def test_the_second_token_is_read_as_the_first_one(claims: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier = Verifier(SECRET, clock=lambda: NOW)
+    token = signed(**claims)
+    first = verifier.check(token)
+    monkeypatch.delattr(jwt, "decode")
+    assert verifier.check(token) == first
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "HS384", "none"])

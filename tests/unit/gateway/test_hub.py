@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry
 
 from gateway.auth import Claims
 from gateway.config import GatewayConfig
-from gateway.hub import RESYNC, Hub
+from gateway.dispatch import RESYNC
+from gateway.hub import Hub
 from schemas.bus import Beat
 from telemetry.gateway import GatewayMetrics
 
@@ -38,10 +39,10 @@ def test_a_session_waits_once_to_be_synced_however_often_messages_are_lost() -> 
 
     async def lose() -> None:
         for number in range(1, 101):
-            await hub.take(Beat("w1", {0: 1}, {"g1": number}))
+            await hub.dispatch.take(Beat("w1", {0: 1}, {"g1": number}))
 
     asyncio.run(lose())
-    assert len(hub._suspects) <= SESSIONS
+    assert hub.dispatch.suspects <= SESSIONS
     for _ in range(SESSIONS // RESYNC):
-        hub._sync_some(0.0)
-    assert not hub._suspects
+        hub.dispatch.tick(0.0)
+    assert not hub.dispatch.suspects

@@ -108,6 +108,14 @@ class TestOpening:
         one.open(opening(), 116.0)
         assert one.due() > 500
 
+    def test_connect_is_said_for_days(self) -> None:
+        one = session(ttl=1e9)
+        for second in range(0, 200_000, 40):
+            one.tick(float(second))
+            one.out.effects.clear()
+        one.tick(200_040.0)
+        assert effects(one) == [Connect(None, None)]
+
     def test_welcome_tells_heads_and_unread(self) -> None:
         one = session()
         one.open(opening(2, 5), 0.0)
@@ -181,6 +189,17 @@ class TestOrder:
             one.tick(one.due())
             assert len(effects(one)) == 1
         assert asked == [1.0, 3.0, 7.0, 15.0, 23.0]
+
+    def test_asks_go_on_for_days(self) -> None:
+        one = session(ttl=1e9)
+        one.open(opening(), 0.0)
+        spoken(one)
+        one.deliver([run(2)], 0.0)
+        for second in range(0, 200_000, 8):
+            one.tick(float(second))
+            one.out.effects.clear()
+        one.tick(200_008.0)
+        assert effects(one) == [AskSync(LOG, 0, 500, asked=False)]
 
     def test_an_answer_that_brings_nothing_is_not_followed_by_the_same_ask_at_once(self) -> None:
         one = opened()

@@ -97,12 +97,7 @@ class Machine(RuleBasedStateMachine):
             if not out.frames and not out.effects:
                 return
             frames, out.frames = out.frames, []
-            for frame in frames:
-                self.device.receive(json.loads(frame))
-                if self.slow:
-                    self.stuck += len(frame)
-            if frames:
-                session.buffered(self.stuck, self.now)
+            self.send(frames)
             effects, out.effects = out.effects, []
             for effect in effects:
                 assert not isinstance(effect, CloseWith), effect
@@ -111,6 +106,16 @@ class Machine(RuleBasedStateMachine):
                 elif isinstance(effect, Connect | AskSync):
                     self.records.append(effect)
         raise AssertionError("the session never comes to rest")
+
+    def send(self, frames: list[bytes]) -> None:
+        """The transport takes frames: the device has them, and a slow one keeps them waiting."""
+        assert self.session is not None
+        for frame in frames:
+            self.device.receive(json.loads(frame))
+            if self.slow:
+                self.stuck += len(frame)
+        if frames:
+            self.session.buffered(self.stuck, self.now)
 
     @initialize()
     def begin(self) -> None:
@@ -183,6 +188,8 @@ class Machine(RuleBasedStateMachine):
             self.session.open(message, self.now)
         elif isinstance(message, Answer):
             self.session.answer(message, self.now)
+        elif len(message) == 1 and message[0].frame is not None and self.session.passes(message[0]):
+            self.send([message[0].frame])
         else:
             self.session.deliver(message, self.now)
         self.flush()

@@ -1,0 +1,199 @@
+"""From the bus to sessions: hands out what a message brings, and syncs the sessions that may have missed something.
+
+Nearly every delivery is one entry that is just what its sessions wait for. Such an entry is framed once and written to
+each at once (`Session.passes`); everything else is handed to all sessions first and flushed after that, so that a
+session gets one write for all that is ready.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from gateway.effects import AnnouncePartition, FeedEffect
+from gateway.feed import Feed
+from gateway.outbox import Outbox, partition_of
+from gateway.peer import Peer
+from gateway.roster import Roster
+from schemas.bus import Answer, Beat, Delivery, Opening, Packed
+from schemas.records import OpenSession
+from telemetry.gateway import GatewayMetrics
+
+CHUNK: Final = 256  # sessions that are served before others may run
+RESYNC: Final = 200  # sessions that are synced at once, every RESYNC_PAUSE s
+RESYNC_PAUSE: Final = 0.02
+UNKNOWN: Final = 200  # sessions that are disowned between two turns of the hub's wheel
+
+
+class Dispatch:
+    """The bus side of a hub. `now` is monotonic seconds; `flush` sends what a session has ready."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        roster: Roster,
+        outbox: Outbox,
+        metrics: GatewayMetrics,
+        *,
+        partitions: int,
+        clock: Callable[[], float],
+        flush: Callable[[Peer, float], None],
+    ) -> None:
+        self.feed = feed
+        self._roster = roster
+        self._outbox = outbox
+        self._metrics = metrics
+        self._partitions = partitions
+        self._clock = clock
+        self._flush = flush
+        self._suspects: OrderedDict[Peer, None] = OrderedDict()  # each once, however often something was lost
+        self._disowned = 0
+        self._touched: list[Peer] = []  # sessions that were handed something and are not flushed yet
+        self._passed: dict[tuple[str, int], int] = {}  # (log, append time): sessions that were sent it and not counted
+        self._served = 0  # sessions since others could run
+
+    # What a message brings
+
+    async def take(self, message: Packed | Beat) -> None:
+        """Hand a message of the bus to the sessions it is for; a long one lets others run in between."""
+        now = self._clock()
+        parts, effects = self.feed.take(message, now)
+        self._follow(effects, now)
+        for part in parts:
+            for opening in part.openings:
+                self._open(opening, now)
+                if self._served >= CHUNK:
+                    now = await self._let_others_run(now)
+            for delivery in part.deliveries:
+                sessions = delivery.sessions
+                for some in (sessions,) if len(sessions) <= CHUNK else _chunks(sessions):
+                    self._deliver(delivery, some, now)
+                    if self._served >= CHUNK:
+                        now = await self._let_others_run(now)
+            for answer in part.answers:
+                self._answer(answer, now)
+                if self._served >= CHUNK:
+                    now = await self._let_others_run(now)
+        self._flush_touched(now)
+
+    async def _let_others_run(self, now: float) -> float:
+        self._flush_touched(now)
+        self._served = 0
+        await asyncio.sleep(0)
+        return self._clock()
+
+    def _open(self, opening: Opening, now: float) -> None:
+        if (peer := self._roster.sessions.get(opening.session)) is not None:
+            peer.session.open(opening, now)
+            self._touch(peer)
+
+    def _answer(self, answer: Answer, now: float) -> None:
+        if (peer := self._roster.sessions.get(answer.session)) is not None:
+            peer.session.answer(answer, now)
+            self._touch(peer)
+
+    def _deliver(self, delivery: Delivery, sessions: Sequence[str], now: float) -> None:
+        runs = delivery.runs
+        entry = runs[0] if len(runs) == 1 and runs[0].frame is not None else None
+        frames = [entry.frame] if entry is not None and entry.frame is not None else []
+        here, passed = self._roster.sessions, 0
+        for session in sessions:
+            peer = here.get(session)
+            if peer is None:
+                self._disown(delivery.user, session, now)
+            elif entry is not None and not peer.dirty and peer.session.passes(entry):
+                passed += 1
+                if waiting := peer.transport.send(frames):
+                    peer.session.buffered(waiting, now)
+                    self._flush(peer, now)
+            else:
+                peer.session.deliver(runs, now)
+                self._touch(peer)
+        self._served += passed
+        if entry is not None and passed:
+            what = entry.log, entry.ts
+            self._passed[what] = self._passed.get(what, 0) + passed
+
+    def _touch(self, peer: Peer) -> None:
+        """Flush a session before others run."""
+        self._served += 1
+        if not peer.dirty:
+            peer.dirty = True
+            self._touched.append(peer)
+
+    def _flush_touched(self, now: float) -> None:
+        touched, self._touched = self._touched, []
+        for peer in touched:
+            self._flush(peer, now)
+        if self._passed:
+            wall = time.time()
+            for (log, ts), sessions in self._passed.items():
+                self._metrics.delivered(log, ts, sessions, wall)
+            self._passed.clear()
+
+    def _disown(self, user: str, session: str, now: float) -> None:
+        """Tell the worker that a session is not here, so that it forgets it."""
+        self._metrics.unknown.inc()
+        if self._disowned < UNKNOWN and not self._roster.has_left(session):
+            self._disowned += 1
+            self._roster.note_left(session, now)
+            self._outbox.disconnected(partition_of(user, self._partitions), user, session)
+
+    # What a message means for others
+
+    def _follow(self, effects: Iterable[FeedEffect], now: float) -> None:
+        for effect in effects:
+            if isinstance(effect, AnnouncePartition):
+                self._announce(effect.partition, effect.epoch)
+            else:
+                for partition in effect.partitions:
+                    self._suspects.update(dict.fromkeys(self._roster.of_partition(partition)))
+        if self._suspects:
+            self._sync_some(now)
+
+    def _announce(self, partition: int, epoch: int) -> None:
+        here = self._roster.of_partition(partition)
+        opened = [(peer.session, peer.transport.kind) for peer in here if peer.session.opened]
+        sessions = [OpenSession(s.user, s.id, s.device, kind, s.cursors()) for s, kind in opened]
+        if sessions:
+            self._outbox.announce(partition, epoch, sessions)
+
+    def suspect_all(self, now: float) -> None:
+        """Sync every session, at a pace: the connection to the bus was lost."""
+        self.feed.restart()
+        self._suspects.clear()
+        self._suspects.update(dict.fromkeys(self._roster.sessions.values()))
+        self._sync_some(now)
+
+    @property
+    def suspects(self) -> int:
+        """How many sessions wait to be synced."""
+        return len(self._suspects)
+
+    def _sync_some(self, now: float) -> None:
+        for _ in range(min(RESYNC, len(self._suspects))):
+            peer, _ = self._suspects.popitem(last=False)
+            self._metrics.resyncs.inc()
+            peer.session.suspect(now)
+            self._flush(peer, now)
+
+    # From the clock
+
+    def tick(self, now: float) -> None:
+        """Sync some of those who wait for it, and notice streams that have fallen silent."""
+        if self._suspects:
+            self._sync_some(now)
+        self._follow(self.feed.tick(now), now)
+
+    def account(self, now: float) -> None:
+        """Allow sessions to be disowned again, forget who left long ago, and say how things are."""
+        self._disowned = 0
+        self._roster.forget(now)
+        self._metrics.fenced.set(self.feed.fenced)
+        self._metrics.gaps.set(self.feed.gaps)
+        self._metrics.resyncs_waiting.set(len(self._suspects))
+
+
+def _chunks(sessions: list[str]) -> list[list[str]]:
+    return [sessions[at : at + CHUNK] for at in range(0, len(sessions), CHUNK)]
