@@ -32,6 +32,11 @@ class _Asking(msgspec.Struct, frozen=True):
     request: SyncRequest
 
 
+def _urgency(asked: Connected | _Asking | Announce) -> int:
+    """Return 0 for what is answered first; openings and reminders are, since they are about every log."""
+    return INBOX_LOGS.index(asked.request.log) if isinstance(asked, _Asking) else 0
+
+
 class Asked:
     """What the sessions of a batch want to know."""
 
@@ -41,6 +46,10 @@ class Asked:
 
     def __len__(self) -> int:
         return len(self._requests)
+
+    def sort(self) -> None:
+        """Put what is urgent first: a log's live entries wait until what is missing before them has come."""
+        self._requests.sort(key=lambda asked: _urgency(asked[1]))
 
     def piece(self, first: int, count: int) -> "Asked":
         """Return some of the requests, so that what all of them take need not be in memory at once."""

@@ -109,6 +109,7 @@ class ConnectionsAgent:
             stored = await self._store.get_cursors(users) if users else {}
             cursors = {user: merged([*stored[user], *self._cursors.pending(user)]) for user in users}
             epoch = await self._store.epoch()
+            asked.sort()
             first, size = 0, PIECE
             while first < len(asked):
                 plan = Plan(asked.piece(first, size), heads, cursors, epoch, self._backlog)

@@ -28,6 +28,22 @@ def test_the_pieces_together_ask_for_what_was_asked_for() -> None:
     assert [one for piece in pieces for one in piece.announced] == asked.announced
 
 
+def test_what_is_urgent_is_answered_first() -> None:
+    asked = Asked({0: 1})
+    syncs = [
+        SyncRequest(user=user, session=f"s-{user}", device="web", log=log, after=0, limit=10, asked=False)
+        for user in ("ann", "bob")
+        for log in reversed(INBOX_LOGS)
+    ]
+    asked.add(0, Sync(gateway="g", syncs=syncs))
+    asked.add(0, connected("cid"))
+    asked.sort()
+    assert len(asked.piece(0, 3).connected) == 1
+    assert [(sync.user, sync.log) for _, _, sync in asked.syncs] == [
+        (user, log) for log in INBOX_LOGS for user in ("ann", "bob")
+    ]
+
+
 @given(weights=st.lists(st.integers(0, 3_000_000), min_size=1, max_size=300))
 def test_a_piece_takes_little_more_than_its_share_of_memory_once_requests_are_known_to_be_heavy(
     weights: list[int],
