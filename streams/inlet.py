@@ -6,6 +6,7 @@ queue its topic leaves the fetches, and comes back below two fifths.
 """
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ class Buffered(Protocol):
 
 
 class Inlet:
-    """Takes one record at a time; its place in a queue is all that becomes of it here."""
+    """Takes the records of a partition, all of a fetch at once where there is room, else one at a time."""
 
     def __init__(self, buffered: Buffered, flow: Any) -> None:
         """`flow` is the app's flow control: while it is suspended nothing enters a queue."""
@@ -53,6 +54,18 @@ class Inlet:
             await queue.put(message)
         else:
             queue.put_nowait_enhanced(message, on_pressure_high=full, on_pressure_drop=dropped)
+
+    def put_all(self, tp: TP, messages: Sequence[Any]) -> None:
+        """Put records that `has_room` has said yes for into their topic's queue."""
+        queue, full, dropped = self._ways[tp]
+        for message in messages[:-1]:
+            queue.force_put_nowait(message)
+        queue.put_nowait_enhanced(messages[-1], on_pressure_high=full, on_pressure_drop=dropped)
+
+    def has_room(self, tp: TP, count: int) -> bool:
+        """Tell whether so many records of a partition may enter at once, without any wait."""
+        way = self._ways.get(tp)
+        return way is not None and self._flow.is_active() and way[0].maxsize - way[0].qsize() >= count
 
     async def _way(self, tp: TP) -> tuple[Any, Any, Any]:
         while tp.topic not in self._queues:

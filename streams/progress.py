@@ -8,6 +8,7 @@ watermark   What may be committed is the end of the unbroken run of delivered an
 """
 
 from collections import deque
+from collections.abc import Iterable
 from enum import Enum
 
 
@@ -60,6 +61,17 @@ class Progress:
         self.wanted = offset + 1
         return Admission.DELIVER
 
+    def admit_all(self, first: int, last: int, count: int) -> bool:
+        """Let a whole fetch count as delivered if it is just what is wanted, without a hole; else change nothing."""
+        if first != self.wanted or last - first + 1 != count:
+            return False
+        offsets = range(first, last + 1)
+        self._begun = True
+        self._acked.difference_update(offsets)  # an ack counts only after the delivery
+        self._delivered.extend(offsets)
+        self.wanted = last + 1
+        return True
+
     def missing(self, end: int) -> bool:
         """Return whether to read again from `wanted` if nothing came of a partition that ends at `end`.
 
@@ -76,9 +88,9 @@ class Progress:
             self._delivered.pop()
             self.wanted = offset
 
-    def ack(self, offset: int) -> None:
-        """Note that the effects of a record are durable."""
-        self._acked.add(offset)
+    def ack(self, offsets: Iterable[int]) -> None:
+        """Note that the effects of records are durable."""
+        self._acked.update(offsets)
 
     def committable(self) -> int | None:
         """Return the offset to commit, or None if the broker has it already."""

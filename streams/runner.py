@@ -172,8 +172,7 @@ class Runner:
         begun = time.perf_counter()
         batch = Batch(messages, consumer.assignment_epoch)
         consumer.track(messages)
-        if not await self._done(lambda: self._handler(batch), batch):
-            consumer.abandon(messages)
+        if not await self._kept(lambda: self._handler(batch), messages, batch):
             return
         held = {id(message) for part, _ in batch.held for message in part}
         consumer.ack_all([m for m in messages if id(m) not in held] if held else messages, batch.epoch)
@@ -182,6 +181,16 @@ class Runner:
         elapsed = time.perf_counter() - begun
         self._slice.learn(len(messages), elapsed)
         self._metrics.batch(self._name, len(messages), elapsed)
+
+    async def _kept(self, work: Work, messages: list[Any], batch: Batch) -> bool:
+        """Do the work of messages; those whose work ends in any other way than done are given up, unacked."""
+        done = False
+        try:
+            done = await self._done(work, batch)
+        finally:
+            if not done:
+                self._consumer.abandon(messages)
+        return done
 
     async def _done(self, work: Work, batch: Batch) -> bool:
         """Do the work, again and again while a server is away; False: the partitions are being taken away."""
@@ -222,10 +231,8 @@ class Runner:
 
     def _ack_later(self, messages: list[Any], work: Work, batch: Batch) -> None:
         async def wait() -> None:
-            if await self._done(work, batch):
+            if await self._kept(work, messages, batch):
                 self._consumer.ack_all(messages, batch.epoch)
-            else:
-                self._consumer.abandon(messages)
 
         def done(task: asyncio.Task[None]) -> None:
             self._waiting.discard(task)

@@ -13,6 +13,7 @@ import msgspec
 from streams.connections import Sessions
 from streams.producer import BatchProducer
 from tables.rocks import RocksTable
+from tables.values import Values
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Sessions).decode
@@ -26,19 +27,18 @@ class ConnectionTable:
     """Sessions by user id."""
 
     def __init__(self, app: Any, *, partitions: int) -> None:
-        self._rocks = RocksTable(app, "connections", partitions=partitions)
+        self._values = Values(RocksTable(app, "connections", partitions=partitions), _encode, _decode)
 
     def get(self, partition: int, user: str) -> Sessions:
-        """Return the open sessions of a user."""
-        value = self._rocks.get(partition, _key(user))
-        return {} if value is None else _decode(value)
+        """Return the open sessions of a user; they are shared and must not be changed."""
+        return self._values.get(partition, _key(user)) or {}
 
     async def write(self, producer: BatchProducer, states: dict[int, dict[str, Sessions]]) -> None:
         """Write sessions by partition and user, and return when the changelog has them."""
-        await self._rocks.write(
+        await self._values.write(
             producer,
             {
-                partition: [(_key(user), _encode(sessions) if sessions else None) for user, sessions in changed.items()]
+                partition: [(_key(user), sessions or None) for user, sessions in changed.items()]
                 for partition, changed in states.items()
             },
         )

@@ -14,6 +14,7 @@ import msgspec
 from streams.inbox import LogState
 from streams.producer import BatchProducer
 from tables.rocks import RocksTable
+from tables.values import Values
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(LogState).decode
@@ -23,22 +24,19 @@ class LogTable:
     """States of logs by the log's key."""
 
     def __init__(self, app: Any, *, partitions: int) -> None:
-        self._rocks = RocksTable(app, "logs", partitions=partitions)
+        self._values = Values(RocksTable(app, "logs", partitions=partitions), _encode, _decode)
 
     def get(self, partition: int, log: str, epoch: int) -> LogState | None:
         """Return the state of a log if it was written under `epoch`, else None: ask the store."""
-        value = self._rocks.get(partition, log.encode())
-        if value is None:
-            return None
-        state = _decode(value)
-        return state if state.epoch == epoch else None
+        state = self._values.get(partition, log.encode())
+        return state if state is not None and state.epoch == epoch else None
 
     async def write(self, producer: BatchProducer, states: dict[int, dict[str, LogState]]) -> None:
         """Write states by partition and log, and return when the changelog has them."""
-        await self._rocks.write(
+        await self._values.write(
             producer,
             {
-                partition: [(log.encode(), _encode(state)) for log, state in changed.items()]
+                partition: [(log.encode(), state) for log, state in changed.items()]
                 for partition, changed in states.items()
             },
         )

@@ -16,7 +16,7 @@ This is the only module that reaches into Faust's RocksDB store (`_db_for_partit
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -101,6 +101,7 @@ class RocksTable:
         self._faust.data.rocksdb_options = _Rebuilding(
             use_rocksdict=True, write_buffer_size=WRITES, max_write_buffer_number=2, block_cache_size=WRITES
         )
+        self.on_recovery: Callable[[], object] = lambda: None  # called when values change otherwise than by `write`
         self.changelog: str = f"{app.conf.id}-{name}-changelog"
         app.tables.files[self.changelog] = self
 
@@ -201,6 +202,7 @@ class RocksTable:
             else:
                 put(record.key, record.value)
         self._note(batch, offset)
+        self.on_recovery()
         with self._noticing(partition):
             self._open(partition).write(batch)
 
@@ -208,6 +210,7 @@ class RocksTable:
         """Begin again with empty files, and say why."""
         folder = self._folder(partition)
         log.error("%s is thrown away and made again from its changelog: %s", folder, why)
+        self.on_recovery()
         files = self._faust.data._dbs.pop(partition, None)  # noqa: SLF001  # see module
         if files is not None:
             files.close()

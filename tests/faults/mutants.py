@@ -13,7 +13,6 @@ import msgspec
 
 import agents.inbox
 import streams.inbox
-import tables.logs
 from agents.cursors import CursorWriter
 from agents.inbox import InboxAgent
 from agents.publisher import Publisher
@@ -93,8 +92,8 @@ def old_epochs_believed() -> None:
     """A worker believes a table's value under whichever epoch it was written."""
 
     def get(self: Any, partition: int, log: str, epoch: int) -> Any:
-        value = self._rocks.get(partition, log.encode())
-        return None if value is None else msgspec.structs.replace(tables.logs._decode(value), epoch=epoch)
+        state = self._values.get(partition, log.encode())
+        return None if state is None else msgspec.structs.replace(state, epoch=epoch)
 
     patch(LogTable, "get", get)
 

@@ -6,7 +6,7 @@ goes on, stays frozen for a while, or is gone.
 
 import types
 from collections import defaultdict
-from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import cycle
 from typing import Any, NamedTuple
@@ -126,6 +126,7 @@ class Rocks:
     def __init__(self, name: str, changelogs: Changelogs, partitions: Iterable[int]) -> None:
         self._name = name
         self._changelogs = changelogs
+        self.on_recovery: Callable[[], object] = lambda: None  # never: who takes over begins anew
         self._local = {partition: dict(changelogs[name, partition]) for partition in partitions}
 
     def get(self, partition: int, key: bytes) -> bytes | None:

@@ -18,7 +18,6 @@ from agents.inbox import InboxAgent
 from gateway.feed import Feed
 from streams.inbox import LogState
 from streams.runner import Batch
-from tables import logs
 from tests.unit.delivery.stories import (
     Story,
     begun,
@@ -85,8 +84,8 @@ def marked_first() -> Iterator[None]:
 def old_epochs_believed() -> Iterator[None]:
     class Believes(Logs):
         def get(self, partition: int, log: str, epoch: int) -> LogState | None:
-            value = self._rocks.get(partition, log.encode())
-            return None if value is None else msgspec.structs.replace(logs._decode(value), epoch=epoch)
+            state = self._values.get(partition, log.encode())
+            return None if state is None else msgspec.structs.replace(state, epoch=epoch)
 
     with patch.object(Worker, "logs", Believes):
         yield

@@ -20,8 +20,10 @@ from streams.inbox import LogState
 from streams.limits import Limit
 from streams.progress import Admission, Progress
 from streams.runner import OUTSIDE, Batch
+from tables import connections, logs
 from tables.connections import ConnectionTable
 from tables.logs import LogTable
+from tables.values import Values
 from telemetry.worker import WorkerMetrics
 from tests.unit.delivery.servers import PARTITIONS, TP, Kafka, Message, Redis, Rocks, Store
 
@@ -32,12 +34,12 @@ AT_ONCE = 4  # works beside the turnstile
 
 class Logs(LogTable):
     def __init__(self, rocks: Rocks) -> None:
-        self._rocks = cast("Any", rocks)
+        self._values = Values(cast("Any", rocks), logs._encode, logs._decode)
 
 
 class Connections(ConnectionTable):
     def __init__(self, rocks: Rocks) -> None:
-        self._rocks = cast("Any", rocks)
+        self._values = Values(cast("Any", rocks), connections._encode, connections._decode)
 
 
 class Cursors(CursorWriter):
@@ -179,7 +181,7 @@ class Worker:
 
     def _ack(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            self.progress[message.tp].ack(message.offset)
+            self.progress[message.tp].ack([message.offset])
 
     def step(self, times: int = 1) -> None:
         """Go on with the batch."""

@@ -58,6 +58,8 @@ class Kafka:
         self.end = 100
         consumer.watcher = Watcher()
         consumer.callback = self.callback
+        self.room = False
+        consumer.inlet = SimpleNamespace(has_room=self.has_room, put_all=self.put_all, restart=lambda: None)
         consumer._to_message = lambda tp, record: Message(tp, record.offset)
         consumer._is_changelog_tp = lambda tp: tp.topic.endswith("-changelog")
         for name in (
@@ -78,6 +80,13 @@ class Kafka:
     @staticmethod
     def iterate(records: Mapping[TP, list[Any]]) -> Iterable[tuple[TP, Any]]:
         return ((tp, record) for tp, items in records.items() for record in items)
+
+    def has_room(self, _tp: TP, _count: int) -> bool:
+        return self.room
+
+    def put_all(self, tp: TP, messages: list[Message]) -> None:
+        assert all(message.tp == tp for message in messages)
+        self.delivered += [(message.tp, message.offset) for message in messages]
 
     async def callback(self, message: Message) -> None:
         self.delivered.append((message.tp, message.offset))
@@ -128,9 +137,11 @@ async def consumer(tmp_path: Path) -> AsyncIterator[Consumer]:
     consumer._thread.thread_loop.close()  # the loop of a thread that was never started
 
 
-@pytest.fixture
-async def kafka(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> Kafka:
-    return Kafka(consumer, monkeypatch)
+@pytest.fixture(params=[False, True], ids=["record by record", "whole fetches"])
+async def kafka(consumer: Consumer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Kafka:
+    kafka = Kafka(consumer, monkeypatch)
+    kafka.room = request.param
+    return kafka
 
 
 async def test_records_are_delivered_in_order_from_the_committed_offset(consumer: Consumer, kafka: Kafka) -> None:
@@ -215,6 +226,7 @@ async def test_a_delivery_that_was_cut_short_is_made_again(
         raise RuntimeError("cut short")
 
     await kafka.assign()
+    kafka.room = False
     monkeypatch.setattr(consumer, "callback", cut_short)
     with pytest.raises(RuntimeError):
         await kafka.fetch(SOURCE, 0)

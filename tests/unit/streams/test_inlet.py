@@ -125,3 +125,37 @@ async def test_after_an_assignment_pressure_is_told_anew(world: World) -> None:
     world.inlet.restart()
     await world.inlet(message(TP0, 9))
     assert world.buffered.told == [("full", TP0), ("full", TP0)]
+
+
+async def test_a_whole_fetch_enters_at_once_where_there_is_room(world: World) -> None:
+    world.inlet.open("notes", notes := world.queue(10))
+    assert not world.inlet.has_room(TP0, 1), "nobody knows the way yet"
+    await world.inlet(message(TP0, 0))
+    assert world.inlet.has_room(TP0, 9)
+    assert not world.inlet.has_room(TP0, 10)
+    world.inlet.put_all(TP0, [message(TP0, offset) for offset in range(1, 10)])
+    assert world.buffered.told == [("full", TP0)]
+    assert offsets(notes) == [(0, offset) for offset in range(10)]
+    assert world.buffered.told == [("full", TP0), ("dropped", TP0)]
+
+
+async def test_a_whole_fetch_wakes_the_agent(world: World) -> None:
+    world.inlet.open("notes", notes := world.queue())
+    await world.inlet(message(TP0, 0))
+    notes.get_nowait()
+    waiting = asyncio.create_task(notes.get())
+    await asyncio.sleep(0)
+    world.inlet.put_all(TP0, [message(TP0, 1), message(TP0, 2)])
+    assert (await waiting).offset == 1
+    assert offsets(notes) == [(0, 2)]
+
+
+async def test_there_is_no_room_while_the_flow_is_suspended_or_the_queue_is_another_one_s(world: World) -> None:
+    world.inlet.open("notes", world.queue())
+    await world.inlet(message(TP0, 0))
+    world.flow.suspend()
+    assert not world.inlet.has_room(TP0, 1)
+    world.flow.resume()
+    assert world.inlet.has_room(TP0, 1)
+    world.inlet.open("notes", world.queue())
+    assert not world.inlet.has_room(TP0, 1)

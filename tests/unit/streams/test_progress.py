@@ -1,5 +1,6 @@
 """Contiguity and watermark, the two rules that keep records from being lost between Kafka and an agent."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,23 +60,23 @@ def test_what_is_committed_ends_before_the_first_record_without_an_ack() -> None
     for offset in range(4):
         progress.admit(offset)
     for offset in (0, 1, 3):
-        progress.ack(offset)
+        progress.ack([offset])
     assert progress.committable() == 2
-    progress.ack(2)
+    progress.ack([2])
     assert progress.committable() == 4
 
 
 def test_what_the_broker_has_is_not_committed_again() -> None:
     progress = started()
     progress.admit(0)
-    progress.ack(0)
+    progress.ack([0])
     progress.committed = 1
     assert progress.committable() is None
 
 
 def test_an_ack_from_before_the_delivery_does_not_count() -> None:
     progress = started()
-    progress.ack(0)
+    progress.ack([0])
     progress.admit(0)
     assert progress.committable() is None
 
@@ -86,6 +87,38 @@ def test_a_delivery_that_was_cut_short_is_wanted_again() -> None:
     progress.undo(0)
     assert progress.wanted == 0
     assert progress.in_flight == 0
+
+
+def test_a_whole_fetch_is_delivered_at_once_if_it_is_what_is_wanted() -> None:
+    progress = started()
+    progress.begin_fetch()
+    assert progress.admit_all(0, 2, 3)
+    assert (progress.wanted, progress.in_flight) == (3, 3)
+    progress.ack([0, 1, 2])
+    assert progress.committable() == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "count"),
+    [
+        pytest.param(1, 3, 3, id="it begins too late"),
+        pytest.param(0, 3, 3, id="a hole"),
+        pytest.param(-1, 1, 3, id="it begins too early"),
+    ],
+)
+def test_any_other_fetch_is_looked_at_record_by_record(first: int, last: int, count: int) -> None:
+    progress = started()
+    progress.begin_fetch()
+    assert not progress.admit_all(first, last, count)
+    assert (progress.wanted, progress.in_flight) == (0, 0)
+
+
+def test_an_ack_from_before_a_whole_fetch_does_not_count() -> None:
+    progress = started()
+    progress.ack([0])
+    progress.begin_fetch()
+    assert progress.admit_all(0, 0, 1)
+    assert progress.committable() is None
 
 
 @given(st.data())
@@ -99,12 +132,16 @@ def test_nothing_is_committed_that_was_not_delivered_and_acked(data: st.DataObje
         progress.begin_fetch()
         wanted = progress.wanted or 0
         lost = data.draw(st.integers(0, 3))
-        for offset in range(min(end, wanted + lost), data.draw(st.integers(wanted, end))):
+        fetched = range(min(end, wanted + lost), data.draw(st.integers(wanted, end)))
+        if fetched and data.draw(st.booleans()) and progress.admit_all(fetched[0], fetched[-1], len(fetched)):
+            delivered += fetched
+            fetched = range(0)
+        for offset in fetched:
             if progress.admit(offset) is not Admission.DELIVER:
                 break
             delivered.append(offset)
         for offset in data.draw(st.lists(st.sampled_from(delivered), max_size=5)) if delivered else []:
-            progress.ack(offset)
+            progress.ack([offset])
             acked.add(offset)
         commit = progress.committable()
         if commit is not None:

@@ -1,0 +1,109 @@
+"""Values of a table as objects: what is kept is what the files hold, whatever happens to them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tables import values
+from tables.values import Values
+
+
+class Files:
+    """The files of a table; counts how often they are read, and fails if it is told to."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[int, bytes], bytes] = {}
+        self.reads = 0
+        self.fails = False
+        self.on_recovery: Callable[[], object] = lambda: None
+
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        self.reads += 1
+        return self.found.get((partition, key))
+
+    async def write(self, _producer: Any, changes: Mapping[int, Sequence[tuple[bytes, bytes | None]]]) -> None:
+        if self.fails:
+            raise ConnectionError
+        for partition, items in changes.items():
+            for key, value in items:
+                if value is None:
+                    self.found.pop((partition, key), None)
+                else:
+                    self.found[partition, key] = value
+
+    def recover(self, partition: int, key: bytes, value: bytes) -> None:
+        self.on_recovery()
+        self.found[partition, key] = value
+
+
+PRODUCER = cast("Any", None)
+
+
+@pytest.fixture
+def files() -> Files:
+    return Files()
+
+
+@pytest.fixture
+def table(files: Files) -> Values[str]:
+    return Values(cast("Any", files), str.encode, bytes.decode)
+
+
+async def test_a_value_that_is_asked_for_again_is_not_read_again(files: Files, table: Values[str]) -> None:
+    files.found[0, b"k"] = b"v"
+    assert [table.get(0, b"k"), table.get(0, b"k"), table.get(1, b"k"), table.get(1, b"k")] == ["v", "v", None, None]
+    assert files.reads == 2
+
+
+async def test_what_was_written_is_known_without_a_read(files: Files, table: Values[str]) -> None:
+    await table.write(PRODUCER, {0: [(b"k", "v"), (b"gone", None)]})
+    assert (table.get(0, b"k"), table.get(0, b"gone")) == ("v", None)
+    assert files.reads == 0
+
+
+async def test_after_a_recovery_the_files_are_read(files: Files, table: Values[str]) -> None:
+    await table.write(PRODUCER, {0: [(b"k", "mine")]})
+    files.recover(0, b"k", b"another worker's")
+    assert table.get(0, b"k") == "another worker's"
+
+
+async def test_after_a_write_that_failed_the_files_are_read(files: Files, table: Values[str]) -> None:
+    await table.write(PRODUCER, {0: [(b"k", "before")]})
+    files.fails = True
+    with pytest.raises(ConnectionError):
+        await table.write(PRODUCER, {0: [(b"k", "after")]})
+    assert table.get(0, b"k") == "before"
+    assert files.reads == 1
+
+
+async def test_what_is_kept_is_bounded(table: Values[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "KEPT", 3)
+    for number in range(10):
+        await table.write(PRODUCER, {0: [(b"%d" % number, "v")]})
+        assert len(table._kept) <= 3
+
+
+steps = st.tuples(
+    st.sampled_from(["get", "write", "delete", "recover", "fail"]), st.integers(0, 1), st.sampled_from([b"a", b"b"])
+)
+
+
+@given(st.lists(steps, max_size=30))
+def test_what_is_said_is_what_the_files_hold(done: list[tuple[str, int, bytes]]) -> None:
+    files = Files()
+    table: Values[str] = Values(cast("Any", files), str.encode, bytes.decode)
+    for number, (what, partition, key) in enumerate(done):
+        match what:
+            case "get":
+                found = files.found.get((partition, key))
+                assert table.get(partition, key) == (None if found is None else found.decode())
+            case "recover":
+                files.recover(partition, key, b"r%d" % number)
+            case _:
+                files.fails = what == "fail"
+                write = table.write(PRODUCER, {partition: [(key, None if what == "delete" else f"w{number}")]})
+                with pytest.raises(ConnectionError if files.fails else StopIteration):
+                    write.send(None)
