@@ -55,9 +55,10 @@ types: .venv/installed-dev ## mypy --strict
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: system .venv/installed-dev ## measure latency, priority and throughput on real servers (QUICK=1: one short run)
+bench: SYSTEM += go=golang-go
+bench: system .venv/installed-dev ## measure everything, beside other systems too: tables, JSON and drawings in build/bench, more than an hour (QUICK=1: a glance)
 	$(BIN)/python -m stack.fetch
-	exec $(BIN)/python -m bench $(if $(QUICK),--quick)
+	exec $(BIN)/python -m bench all $(if $(QUICK),--quick)
 
 .PHONY: fuzz
 fuzz: .venv/installed-dev ## a million hostile inputs for everything that reads what others say (INPUTS=1000000 SEED=)

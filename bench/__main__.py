@@ -2,18 +2,36 @@
 
 Machines are noisy: compare figures of one run with each other, not with those of another day.
 
-`chain`, `inbox`, `population`, `rebalance`, `recovery` and `tier` have options of their own:
-`python -m bench NAME --help`.
+`all` runs what `make bench` does. It, `chain`, `herd`, `inbox`, `population`, `rebalance`, `recovery`, `slow` and
+`tier` have options of their own: `python -m bench NAME --help`.
 """
 
 import argparse
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import uvloop
+from msgspec import to_builtins
+from msgspec.json import encode
 
-from bench import chain, fairness, inbox, latency, population, priority, rebalance, recovery, tier, whole
+from bench import (
+    chain,
+    fairness,
+    herd,
+    inbox,
+    latency,
+    population,
+    priority,
+    rebalance,
+    recovery,
+    slow,
+    suite,
+    tier,
+    whole,
+)
 from bench.measure import show
 from cli.deployment import Ready, deployment
 from cli.kafka import hush
@@ -21,40 +39,51 @@ from cli.kafka import hush
 RATES = (50.0, 500.0)  # records a second
 
 
-async def bench_latency(ready: Ready, *, quick: bool) -> None:
+Figures = list[dict[str, Any]]  # of each run
+
+
+async def bench_latency(ready: Ready, *, quick: bool) -> Figures:
     """Print append → client at each rate."""
-    rows = []
+    rows, found = [], []
     for rate in RATES:
         runs = [await latency.at_rate(ready, rate, 5 if quick else 15) for _ in range(1 if quick else 3)]
         figures = [median(getattr(run, name) for run in runs) for name in ("p50", "p99", "worst")]
         rows.append((f"{rate:.0f} records/s", *figures, min(r.p99 for r in runs), max(r.p99 for r in runs)))
+        found += [{"rate": rate, **to_builtins(run)} for run in runs]
     columns = ("append to client, ms", "p50", "p99", "worst", "p99 lowest run", "p99 highest run")
-    show("Latency, 100 users connected, real stack on this machine", columns, rows)
+    show("Latency, 100 users connected", columns, rows)
+    return found
 
 
-async def bench_whole(ready: Ready, *, quick: bool) -> None:
+async def bench_whole(ready: Ready, *, quick: bool) -> Figures:
     """Print throughput and CPU of the whole path."""
     scale = 10 if quick else 1
     result = await whole.run(ready, records=100_000 // scale, users=5_000 // scale, connected=1_000 // scale)
     result.print()
     for fault in result.faults[:5]:
         print(fault)
+    return [to_builtins(result)]
 
 
-async def bench_priority(ready: Ready, *, quick: bool) -> None:
+async def bench_priority(ready: Ready, *, quick: bool) -> Figures:
     """Print the latency of `critical` with a queue of `bulk`."""
-    rows = []
+    rows, found = [], []
     for queued, times in ((50_000, 1),) if quick else ((50_000, 3), (1_000_000, 1)):
         runs = [await priority.run(ready, queued=queued) for _ in range(times)]
         alone, beside = [run[0] for run in runs], [run[1] for run in runs]
         figures = [median(getattr(one, name) for one in ones) for ones in (alone, beside) for name in ("p50", "p99")]
         named = f"{queued:,}, {times} x" if times > 1 else f"{queued:,}"
         rows.append((named, *figures, 2 * figures[1] + 50, median(run[2] for run in runs)))
+        found += [
+            {"queued": queued, "alone": to_builtins(run[0]), "beside": to_builtins(run[1]), "bulk": run[2]}
+            for run in runs
+        ]
     columns = ("bulk records queued", "p50 alone", "p99 alone", "p50", "p99", "2 x alone + 50", "bulk records/s")
     show("A critical record, append to client in ms, 20 a second", columns, rows)
+    return found
 
 
-async def bench_fairness(ready: Ready, *, quick: bool) -> None:
+async def bench_fairness(ready: Ready, *, quick: bool) -> Figures:
     """Print what other users notice of one who gets half of all traffic."""
     runs = [await fairness.run(ready, seconds=5 if quick else 15) for _ in range(1 if quick else 3)]
     rows = []
@@ -64,9 +93,10 @@ async def bench_fairness(ready: Ready, *, quick: bool) -> None:
         rows.append((named, even.p50, even.p99, beside.p50, beside.p99, beside.p99 / even.p99))
     columns = ("records/s", "p50 evenly spread", "p99", "p50 beside the hot log", "p99", "ratio of p99")
     show("100 users at 40 % of capacity, append to client in ms; one log with half of it", columns, rows)
+    return [to_builtins(run) for run in runs]
 
 
-BENCHES: dict[str, Callable[..., Awaitable[None]]] = {
+BENCHES: dict[str, Callable[..., Awaitable[Figures]]] = {
     "fairness": bench_fairness,
     "latency": bench_latency,
     "priority": bench_priority,
@@ -74,20 +104,25 @@ BENCHES: dict[str, Callable[..., Awaitable[None]]] = {
 }
 
 
-async def main(names: list[str], *, stack: str, quick: bool) -> None:
-    """Run benchmarks, each on a deployment of its own."""
+async def main(names: list[str], *, stack: str, quick: bool) -> Figures:
+    """Run benchmarks, each on a deployment of its own; return the figures of each run."""
+    found: Figures = []
     for name in names:
         print(f"{name}: starting the {stack} stack ...", file=sys.stderr)
         async with deployment("--stack", stack, "--gateways", "2") as ready:
-            await BENCHES[name](ready, quick=quick)
+            found += [{"benchmark": name, "stack": stack, **one} for one in await BENCHES[name](ready, quick=quick)]
+    return found
 
 
 CHECKS: dict[str, Callable[[Sequence[str]], int]] = {
+    "all": suite.main,
     "chain": chain.main,
+    "herd": herd.main,
     "inbox": inbox.main,
     "population": population.main,
     "rebalance": rebalance.main,
     "recovery": recovery.main,
+    "slow": slow.main,
     "tier": tier.main,
 }
 
@@ -98,6 +133,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="one short run instead of the median of three")
     parser.add_argument("--stack", choices=("real", "embedded"), default="real")
+    parser.add_argument("--json", type=Path, help="also write the figures of each run to this file")
     given = parser.parse_args(arguments)
     for name in given.names:  # not `choices`: with them argparse takes the empty list for a bad name
         if name not in BENCHES:
@@ -111,4 +147,6 @@ if __name__ == "__main__":
         sys.exit(CHECKS[sys.argv[1]](sys.argv[2:]))
     asked = parse(sys.argv[1:])
     hush()
-    uvloop.run(main(asked.names, stack=asked.stack, quick=asked.quick))
+    figures = uvloop.run(main(asked.names, stack=asked.stack, quick=asked.quick))
+    if asked.json:
+        asked.json.write_bytes(encode(figures))

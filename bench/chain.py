@@ -21,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.crowd.driver import Crowd
 from bench.inbox import StoreName, pin
-from bench.measure import chosen, cpu_seconds, show
+from bench.measure import chosen, cpu_seconds, show, since
 from bench.native import built_go
 from bench.publish import publish
 from bench.targets import (
@@ -38,7 +38,7 @@ from bench.targets import (
     running,
     until,
 )
-from bench.tier import ACKS, OPENING, PATIENCE, spent
+from bench.tier import ACKS, OPENING, PATIENCE
 from cli.kafka import hush
 from cli.tokens import make_token
 from proof.cluster import Cluster
@@ -161,8 +161,8 @@ async def measure(
                         target=target.name,
                         rate=rate,
                         deliveries=seen.received,
-                        own=_since(target.pids, own),
-                        stores=_since(stores, others),
+                        own=since(target.pids, own),
+                        stores=since(stores, others),
                         p50=seen.percentile(0.5),
                         p99=seen.percentile(0.99),
                         wrong=seen.wrong,
@@ -171,10 +171,6 @@ async def measure(
                 said = f"{rows[-1].a_second:,.0f} deliveries/CPU-s, {rows[-1].wrong} wrong"
                 print(f"{target.name}, {rate:,.0f} records/s: {said}", file=sys.stderr)
     return rows
-
-
-def _since(pids: Mapping[str, int], before: Mapping[str, float]) -> dict[str, float]:
-    return {name: spent({name: pid}, {name: before[name]}) for name, pid in pids.items()}
 
 
 async def run(given: argparse.Namespace) -> list[Row]:

@@ -34,6 +34,11 @@ def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
     return result
 
 
+def since(pids: Mapping[str, int], before: Mapping[str, float]) -> dict[str, float]:
+    """Return the CPU-seconds of each process since `before`, an answer of `cpu_seconds`."""
+    return {name: used - before[name] for name, used in cpu_seconds(pids).items()}
+
+
 def percentile(values: Iterable[float], share: float) -> float:
     """Return the value below which `share` (0 to 1) of the values lie; 0 for none."""
     ordered = sorted(values)

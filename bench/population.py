@@ -7,7 +7,8 @@ in CPU while they are idle, and whether traffic to one in a hundred still arrive
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,10 @@ from bench.tier import Drive, Load, pss, spent, stage
 from cli.kafka import hush
 from cli.tokens import make_token
 
-TARGETS: Final = {"tocsin": gateway, "centrifuge": centrifuge}
+TARGETS: Final[Mapping[str, Callable[..., AbstractAsyncContextManager[Target]]]] = {
+    "tocsin": gateway,
+    "centrifuge": centrifuge,
+}
 EACH: Final = 17_000  # connections of one process, whose descriptors are 20,000
 OPENING: Final = 600.0  # s
 LONG: Final = 86_400.0  # s that a token lives

@@ -77,11 +77,11 @@ class Schedule:
         return (index % self._count, index // self._count + 1) if self._count else (EVERYBODY, index + 1)
 
 
-def packed(due: list[tuple[int, int, int]], first: int) -> bytes:
+def packed(due: list[tuple[int, int, int]], first: int, size: int = PAYLOAD) -> bytes:
     """Return what goes to Redis for what is due; numbers go on from `first`."""
     parts: list[bytes] = []
     for client, number, at in due:
-        payload = marked(at, number + first)
+        payload = marked(at, number + first, size)
         parts += (_ITEM.pack(client, len(payload)), payload)
     return b"".join(parts)
 
@@ -94,16 +94,16 @@ async def _ticks(schedule: Schedule, send: Callable[[list[tuple[int, int, int]]]
         await asyncio.sleep(TICK)
 
 
-async def to_redis(url: str, schedule: Schedule, first: int) -> None:
+async def to_redis(url: str, schedule: Schedule, first: int, size: int) -> None:
     """Publish to the channel."""
     client = redis.asyncio.Redis.from_url(url)
     try:
-        await _ticks(schedule, lambda due: client.publish(CHANNEL, packed(due, first)))
+        await _ticks(schedule, lambda due: client.publish(CHANNEL, packed(due, first, size)))
     finally:
         await client.aclose()
 
 
-async def to_kafka(brokers: str, topic: str, schedule: Schedule, first: int) -> None:
+async def to_kafka(brokers: str, topic: str, schedule: Schedule, first: int, size: int) -> None:
     """Produce records for users u0, u1 …: a batch a partition and tick."""
     producer = AIOKafkaProducer(bootstrap_servers=brokers, acks="all", linger_ms=2)
     await producer.start()
@@ -118,10 +118,10 @@ async def to_kafka(brokers: str, topic: str, schedule: Schedule, first: int) -> 
                 key = user.encode()
                 partition = home_partition(key, partitions)
                 batch = batches.get(partition) or batches.setdefault(partition, producer.create_batch())
-                if batch.append(key=key, value=record(user, at, number + first), timestamp=None) is None:
+                if batch.append(key=key, value=record(user, at, number + first, size), timestamp=None) is None:
                     waiting.append(await producer.send_batch(batch, topic, partition=partition))
                     batches[partition] = batch = producer.create_batch()
-                    batch.append(key=key, value=record(user, at, number + first), timestamp=None)
+                    batch.append(key=key, value=record(user, at, number + first, size), timestamp=None)
             for partition, batch in batches.items():
                 waiting.append(await producer.send_batch(batch, topic, partition=partition))
 
@@ -155,13 +155,14 @@ def main() -> None:
     parser.add_argument("--messages", type=int, required=True)
     parser.add_argument("--clients", type=int, required=True, help="0: every message is for everybody")
     parser.add_argument("--first", type=int, default=0, help="how many messages every client has been sent before")
+    parser.add_argument("--size", type=int, default=PAYLOAD, help="bytes of a message, about: %(default)s")
     given = parser.parse_args()
     hush()
     schedule = Schedule(given.rate, given.messages, given.clients, time.monotonic_ns() // 1000)
     if given.redis:
-        uvloop.run(to_redis(given.redis, schedule, given.first))
+        uvloop.run(to_redis(given.redis, schedule, given.first, given.size))
     else:
-        uvloop.run(to_kafka(given.kafka, given.topic, schedule, given.first))
+        uvloop.run(to_kafka(given.kafka, given.topic, schedule, given.first, given.size))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 It takes the records that gateways write, answers sessions, and packs what the Redis channel `bench` brings for the
 gateways, in the same messages and frames as a worker would. Logs are lists in memory, the last `KEPT` entries each.
+Like a worker it takes what has come while the batch before was in work; a batch is in work for `HOLD`, the time that
+a store takes at the least.
 """
 
 import argparse
@@ -9,7 +11,7 @@ import asyncio
 import struct
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +31,7 @@ LOG: Final = "inbox/normal"
 EPOCH: Final = "bench"
 KEPT: Final = 100
 BEAT: Final = 2.0  # s
+HOLD: Final = 0.01  # s
 _ITEM: Final = struct.Struct("<II")
 
 
@@ -123,14 +126,15 @@ class StandIn:
             runs = [run for run in self._logs[said.user] if run.first > after]
             part.deliveries.append(Delivery(said.user, [said.session], runs))
 
-    async def take_items(self, data: bytes) -> None:
+    async def take_items(self, packs: Sequence[bytes]) -> None:
         """Append what the channel brought, and deliver it."""
         parts, ts = _Parts(), time.time_ns() // 1_000_000
-        for client, payload in items(data):
-            if client == EVERYBODY:
-                self._deliver_to_all(payload, ts, parts)
-            else:
-                self._deliver(f"u{client}", payload, ts, parts)
+        for data in packs:
+            for client, payload in items(data):
+                if client == EVERYBODY:
+                    self._deliver_to_all(payload, ts, parts)
+                else:
+                    self._deliver(f"u{client}", payload, ts, parts)
         await self.publish(parts.by_gateway)
 
     def _deliver(self, user: str, payload: bytes, ts: int, parts: "_Parts") -> None:
@@ -179,16 +183,29 @@ async def run(kafka: str, url: str, prefix: str) -> None:
             found = await consumer.getmany(timeout_ms=1000, max_records=2000)
             await standin.take_records([record.value for records in found.values() for record in records])
 
-    async def take_items() -> None:
+    waiting: list[bytes] = []
+    came = asyncio.Event()
+
+    async def hear_items() -> None:
         async with client.pubsub() as pubsub:
             await pubsub.subscribe(CHANNEL)
             async for message in pubsub.listen():
                 if message["type"] == "subscribe":
                     print("ready", flush=True)
                 else:
-                    await standin.take_items(message["data"])
+                    waiting.append(message["data"])
+                    came.set()
 
-    await asyncio.gather(take_records(), take_items(), standin.beat_for_ever())
+    async def take_items() -> None:
+        while True:
+            await came.wait()
+            came.clear()
+            packs = waiting.copy()
+            waiting.clear()
+            await asyncio.sleep(HOLD)  # the store is at work
+            await standin.take_items(packs)
+
+    await asyncio.gather(take_records(), hear_items(), take_items(), standin.beat_for_ever())
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -154,31 +155,34 @@ def _accepts(port: int) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def centrifuge(stage: Stage, everybody: bool, *, processes: int = 1) -> AsyncIterator[Target]:
-    """Start the library centrifuge with its Redis broker; another process publishes."""
+async def centrifuge(
+    stage: Stage, everybody: bool, *, processes: int = 1, apart: bool = False
+) -> AsyncIterator[Target]:
+    """Start the library centrifuge with its Redis broker; its first process publishes as well, or one `apart`."""
     ports = [free_port() for _ in range(processes)]
     program = str(built_go("centrifuge-peer", PEERS / "centrifuge"))
     redis = ["-redis", f"{LOOPBACK}:{stage.redis.port}"]
     holds = [program, "-secret", SECRET, *redis, "-listen"]
     with contextlib.ExitStack() as children:
-        feeder = children.enter_context(running(stage, "centrifuge-feed", on_cores(LOAD, [program, "-feed", *redis])))
-        servers = [
-            children.enter_context(
-                running(stage, f"centrifuge-{port}", on_cores(SERVER, [*holds, f"{LOOPBACK}:{port}"]))
-            )
-            for port in ports
-        ]
+        feeders = {}
+        if apart:
+            feeds = on_cores(LOAD, [program, "-feed", *redis])
+            feeders["publisher"] = children.enter_context(running(stage, "centrifuge-feed", feeds)).pid
+        servers = []
+        for number, port in enumerate(ports):
+            command = [*holds, f"{LOOPBACK}:{port}", *(() if number or apart else ("-feed",))]
+            servers.append(children.enter_context(running(stage, f"centrifuge-{port}", on_cores(SERVER, command))))
         for port, server in zip(ports, servers, strict=True):
             await until(server, answers(f"http://{LOOPBACK}:{port}/metrics"))
         speech = SPEECHES["centrifuge"]
         if everybody:
             speech = msgspec.structs.replace(speech, first=speech.first.replace("u{n}", "all"))
         yield Target(
-            name="centrifuge, Redis",
+            name="centrifuge, connections only" if apart else "centrifuge, Redis",
             speech=speech,
             addresses=[f"{LOOPBACK}:{port}" for port in ports],
             pids={f"server {port}": server.pid for port, server in zip(ports, servers, strict=True)},
-            feeders={"publisher": feeder.pid},
+            feeders=feeders,
             tokens=True,
         )
 
@@ -273,6 +277,7 @@ async def _topics(kafka: Kafka, prefix: str) -> None:
 TARGETS: Final[Mapping[str, Start]] = {
     "tocsin": gateway,
     "centrifuge": centrifuge,
+    "centrifuge-apart": partial(centrifuge, apart=True),
     "socketio": socketio,
     "websockets": broadcast,
     "ceiling": ceiling,

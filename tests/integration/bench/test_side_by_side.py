@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import chain, inbox, tier
+from bench import chain, herd, inbox, slow, tier
 from stack.child import Child
 
 
@@ -55,3 +55,19 @@ def test_the_chain_from_kafka_to_the_client(tmp_path: Path) -> None:
     finished(tmp_path, "chain", *little, "--json", str(out))
     (row,) = msgspec.json.decode(out.read_bytes(), type=list[chain.Row])
     assert (row.deliveries, row.wrong) == (100, 0)
+
+
+@pytest.mark.thorough
+def test_a_herd_that_comes_back(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    finished(tmp_path, "herd", "--only", "gateway", "--clients", "100", "--rounds", "1", "--json", str(out))
+    (row,) = msgspec.json.decode(out.read_bytes(), type=list[herd.Row])
+    assert (row.clients, row.wrong) == (100, 0)
+
+
+@pytest.mark.thorough
+def test_slow_readers_among_others(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    finished(tmp_path, "slow", "--only", "gateway", "--seconds", "2", "--rounds", "1", "--json", str(out))
+    (row,) = msgspec.json.decode(out.read_bytes(), type=list[slow.Row])
+    assert row.wrong == 0

@@ -1,0 +1,68 @@
+"""Where a crowd meets a target: gateways alone, fed by Redis, or the whole chain, fed by Kafka."""
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench import chain, targets, tier
+from bench.measure import cpu_seconds
+from bench.targets import LOAD, SECRET, Target
+from proof.servers import Servers
+
+IDLE: Final = 0.05  # cores that a target uses when it has worked everything off
+PATIENCE: Final = 180.0  # s
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A target that runs, its servers, who signs its tokens, and what tells `publish` how to reach its clients."""
+
+    target: Target
+    where: tuple[str, ...]
+    secret: str
+    stores: Mapping[str, int]
+
+    async def rest(self) -> None:
+        """Wait until the target has nothing to do. Raises `TimeoutError`."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            before = sum(cpu_seconds(self.target.pids).values())
+            await asyncio.sleep(1)  # the measure itself
+            if sum(cpu_seconds(self.target.pids).values()) - before < IDLE:
+                return
+        raise TimeoutError(f"{self.target.name} did not come to rest")
+
+
+@asynccontextmanager
+async def gateways(name: str) -> AsyncIterator[Place]:
+    """Start a target of `bench tier`."""
+    with tier.stage() as stage:
+        async with targets.TARGETS[name](stage, False) as target:
+            yield Place(target, ("--redis", stage.redis.url), SECRET, {"redis": stage.redis.pid})
+
+
+@asynccontextmanager
+async def whole(name: str) -> AsyncIterator[Place]:
+    """Start a target of `bench chain`."""
+    os.sched_setaffinity(0, LOAD)
+    start, needed = chain.TARGETS[name]
+    with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder, Servers(Path(folder) / "servers") as servers:
+        await servers.start(*needed)
+        async with start(servers, Path(folder)) as fed:
+            where = ("--kafka", servers.address("kafka"), "--topic", fed.topic)
+            yield Place(fed.target, where, fed.secret, {each: servers.pid(each) for each in needed})
+
+
+PLACES: Final = {
+    "gateway": lambda: gateways("tocsin"),
+    "centrifuge": lambda: gateways("centrifuge"),
+    "chain-cassandra": lambda: whole("cassandra"),
+    "chain-sqlite": lambda: whole("sqlite"),
+    "chain-centrifuge": lambda: whole("centrifuge"),
+}
