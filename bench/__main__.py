@@ -2,8 +2,8 @@
 
 Machines are noisy: compare figures of one run with each other, not with those of another day.
 
-`all` runs what `make bench` does. It, `chain`, `herd`, `inbox`, `population`, `rebalance`, `recovery`, `slow` and
-`tier` have options of their own: `python -m bench NAME --help`.
+`all` runs what `make bench` does. Besides it `capacity`, `chain`, `herd`, `inbox`, `population`, `rebalance`,
+`recovery`, `slow` and `tier` have options of their own: `python -m bench NAME --help`.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from msgspec import to_builtins
 from msgspec.json import encode
 
 from bench import (
+    capacity,
     chain,
     fairness,
     herd,
@@ -116,6 +117,7 @@ async def main(names: list[str], *, stack: str, quick: bool) -> Figures:
 
 CHECKS: dict[str, Callable[[Sequence[str]], int]] = {
     "all": suite.main,
+    "capacity": capacity.main,
     "chain": chain.main,
     "herd": herd.main,
     "inbox": inbox.main,

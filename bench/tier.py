@@ -52,7 +52,7 @@ LOADS: Final[tuple[Load, ...]] = (Load(1_000), Load(5_000), Load(20_000), Load(5
 class Row(msgspec.Struct, frozen=True):
     """One target under one load. `cpu` is s of the target's own processes, `feeding` of those that only feed it.
 
-    `held` says whether everything arrived; `joins` is connections a second; `pss` is bytes a connection.
+    `redis` is s of Redis, `bytes` what clients received, `joins` connections a second, `pss` bytes a connection.
     """
 
     target: str
@@ -60,7 +60,9 @@ class Row(msgspec.Struct, frozen=True):
     deliveries: int
     cpu: float
     feeding: float
+    redis: float
     clients_cpu: float
+    bytes: int
     p50: float
     p99: float
     wrong: int
@@ -116,7 +118,8 @@ async def measure(stage: Stage, name: str, load: Load, *, clients: int, seconds:
             memory = (pss(target.pids) - empty) / clients
             drive = Drive(stage, crowd, clients)
             await drive.send(load, max(WARM, clients / load.rate if not load.everybody else 0))
-            own, feeding = cpu_seconds(target.pids), cpu_seconds(target.feeders)
+            redis = {"redis": stage.redis.pid}
+            own, feeding, redis_before = map(cpu_seconds, (target.pids, target.feeders, redis))
             crowd_before = (await crowd.report()).cpu
             seen = await drive.send(load, seconds)
             return Row(
@@ -125,6 +128,8 @@ async def measure(stage: Stage, name: str, load: Load, *, clients: int, seconds:
                 deliveries=seen.received,
                 cpu=spent(target.pids, own),
                 feeding=spent(target.feeders, feeding),
+                redis=spent(redis, redis_before),
+                bytes=seen.bytes,
                 clients_cpu=seen.cpu - crowd_before,
                 p50=seen.percentile(0.5),
                 p99=seen.percentile(0.99),
@@ -159,6 +164,7 @@ def _medians(rows: Sequence[Row]) -> list[object]:
         f"{min(rates):,.0f} to {max(rates):,.0f}",
         f"{median(row.cpu for row in rows):.2f}",
         f"{median(row.feeding for row in rows):.2f}",
+        f"{median(row.redis for row in rows):.2f}",
         f"{median(row.clients_cpu for row in rows):.2f}",
         f"{median(row.p50 for row in rows):.1f}",
         f"{median(row.p99 for row in rows):.1f}",
@@ -170,7 +176,7 @@ def _medians(rows: Sequence[Row]) -> list[object]:
 
 
 COLUMNS: Final = (
-    "target", "deliveries/CPU-s", "rounds", "CPU-s", "feeding it", "clients'", "p50 ms", "p99 ms", "wrong",
+    "target", "deliveries/CPU-s", "rounds", "CPU-s", "feeding it", "Redis", "clients'", "p50 ms", "p99 ms", "wrong",
     "joins/s", "CPU µs a join", "KB a connection",
 )  # fmt: skip
 

@@ -1,0 +1,62 @@
+"""From unit costs to machines: every figure comes from a row, and the fullest resource decides."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.capacity import FULL, Load, Machine, machines, main, needs, units
+
+TIER = {
+    "target": "Tocsin, gateway", "load": "5000 messages/s to one each",
+    "deliveries": 1_000, "cpu": 0.03, "redis": 0.005, "bytes": 300_000,
+}  # fmt: skip
+POPULATION = {
+    "target": "Tocsin, gateway", "connections": 100_000, "joins_cpu": 200e-6,
+    "pss": 5_000, "kernel": 10_000, "idle": 0.1,
+}  # fmt: skip
+INBOX = {
+    "store": "cassandra", "rate": 20_000.0, "records": 1_000, "cpu": 0.1,
+    "others": {"cassandra": 0.2, "kafka": 0.05, "redis": 0.01},
+}  # fmt: skip
+FIGURES = {
+    "tier": [TIER, TIER | {"cpu": 0.02}, TIER | {"cpu": 0.5}, TIER | {"target": "centrifuge", "cpu": 9.0}],
+    "population": [POPULATION, POPULATION | {"connections": 1_000, "pss": 1}],
+    "inbox": [INBOX, INBOX | {"rate": 200.0, "cpu": 5.0}, INBOX | {"store": "sqlite", "cpu": 7.0}],
+}
+
+
+def test_a_unit_cost_is_the_median_of_the_rows_that_are_meant() -> None:
+    costs = units(FIGURES)
+    assert costs.delivery.cost == pytest.approx(30e-6)
+    assert costs.connection.cost == 10_000
+    assert costs.idle.cost == pytest.approx(1e-6)
+    assert costs.record.cost == pytest.approx(100e-6)
+    assert "20,000 records/s" in costs.record.source
+
+
+def test_the_fullest_resource_says_how_many_machines_a_part_takes() -> None:
+    load = Load(connections=10_000_000, joins=1_000, deliveries=1_000_000, records=10_000)
+    found = needs(units(FIGURES), load, Machine(cores=10, memory=10e9, network=1e9))
+    by = {(need.part, need.resource): need for need in found}
+    assert by["gateways", "cores"].amount == pytest.approx(1_000_000 * 30e-6 + 1_000 * 200e-6 + 10)
+    assert by["gateways", "memory"].machines == pytest.approx(10_000_000 * 10_000 / (10e9 * FULL))
+    assert by["Cassandra", "cores"].amount == pytest.approx(3 * 10_000 * 200e-6)
+    assert machines(found)["gateways"] == (17, "memory")
+    assert machines(found)["workers"] == (1, "cores")
+
+
+def test_figures_that_lack_a_benchmark_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "figures.json"
+    file.write_text(json.dumps({"figures": {"tier": [TIER]}}))
+    assert main([str(file)]) == 1
+    assert "population" in capsys.readouterr().out
+
+
+def test_a_table_names_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "figures.json"
+    file.write_text(json.dumps({"figures": FIGURES}))
+    assert main([str(file), "--connections", "1000000"]) == 0
+    out = capsys.readouterr().out
+    assert "population, 100,000 connections" in out
+    assert "1,000,000 connections" in out
