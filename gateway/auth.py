@@ -99,12 +99,12 @@ class Verifier:
         header, _, claims = signed.partition(".")
         if header not in self._headers:
             return None
-        right = urlsafe_b64encode(hmac.digest(self._key, signed.encode(), "sha256")).rstrip(b"=")
-        if not hmac.compare_digest(right, signature.encode()):
-            return None
         try:
+            right = urlsafe_b64encode(hmac.digest(self._key, signed.encode(), "sha256")).rstrip(b"=")
+            if not hmac.compare_digest(right, signature.encode()):
+                return None
             payload = _payload.decode(urlsafe_b64decode(claims + "=="))
-        except ValueError:
+        except ValueError:  # a text that cannot be encoded, base64, or JSON that is not what it should be
             return None
         return None if payload.aud else payload
 

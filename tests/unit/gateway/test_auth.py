@@ -94,6 +94,8 @@ def test_clocks_may_differ_a_little() -> None:
         jwt.encode({"sub": "u1"}, SECRET, "HS256"),
         signed()[:-2],
         signed() + "é",
+        signed() + "\ud800",
+        signed().replace(".", ".\ud800", 1),
     ],
 )
 def test_a_bad_token_is_refused(token: str, judge: Callable[[str], object]) -> None:

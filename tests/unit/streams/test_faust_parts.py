@@ -139,6 +139,10 @@ def test_the_thread_that_makes_the_client_is_as_it_was() -> None:
     assert parameters(fetch) == "self, consumer, active_partitions, timeout, max_records"
     assert "self._records = collections.OrderedDict()" in inspect.getsource(Fetcher.__init__)
     assert "for tp in list(self._records.keys())" in inspect.getsource(Fetcher.fetched_records)
+    assert str(inspect.signature(Fetcher._get_actions_per_node)) == "(self, assignment)"
+    routine = " ".join(inspect.getsource(Fetcher._fetch_requests_routine).split())
+    assert "fetch_requests, reset_requests, timeout, invalid_metadata, resume_futures, ) = self._get" in routine
+    assert "timeout=timeout" in routine
 
 
 async def test_records_come_by_the_consumer_s_callback_and_queues_tell_of_pressure(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.errors import ConsumerStoppedError
@@ -11,7 +12,7 @@ from aiokafka.protocol.group import HeartbeatResponse_v0, SyncGroupResponse_v0
 from aiokafka.structs import TopicPartition
 
 from streams.app import make_app
-from streams.membership import codes, topics_known, urgent_first
+from streams.membership import FETCH_EVERY, Pace, codes, topics_known, urgent_first
 from streams.settings import Settings
 
 UNKNOWN = 25
@@ -78,3 +79,26 @@ async def test_a_thread_that_ends_leaves_nobody_waiting_for_its_answer(tmp_path:
         with pytest.raises(ConsumerStoppedError):
             await thread.call_thread(asyncio.sleep, 0)
     thread.thread_loop.close()
+
+
+class TestPace:
+    def test_a_fetch_is_put_off_until_some_ms_after_the_last_one(self) -> None:
+        now = 10.0
+        pace = Pace(lambda _: (["fetch"], {}, 0.2, False, ["resumed"]), clock=lambda: now)
+        assert pace(None) == (["fetch"], {}, 0.2, False, ["resumed"])
+        now += FETCH_EVERY * 0.75
+        put_off = pace(None)
+        assert put_off == ([], {}, pytest.approx(FETCH_EVERY * 0.25), False, ["resumed"])
+        now += FETCH_EVERY * 0.25 + 1e-9
+        assert pace(None)[0] == ["fetch"]
+
+    def test_what_is_no_fetch_is_not_put_off_and_puts_nothing_off(self) -> None:
+        answers: list[Any] = [([], {1: ["offset"]}, 0.2, False, []), (["fetch"], {1: ["offset"]}, 0.2, False, [])]
+        pace = Pace(lambda _: answers.pop(0), clock=lambda: 10.0)
+        assert pace(None)[1] == {1: ["offset"]}
+        assert pace(None)[0] == ["fetch"]
+
+    def test_it_is_asked_again_no_later_than_the_client_wants(self) -> None:
+        pace = Pace(lambda _: (["fetch"], {}, 0.001, False, []), clock=lambda: 10.0)
+        pace(None)
+        assert pace(None)[2] == 0.001
