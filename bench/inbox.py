@@ -2,6 +2,9 @@
 
 One core has the worker; the others have Kafka, Redis, the store, the producer and a stand-in for the gateways. Every
 user has two devices, which acknowledge.
+
+To see how costs grow: `--users` (each gets at least one record in every round) and `--filled` (rows that the store has
+before).
 """
 
 import argparse
@@ -19,6 +22,7 @@ import msgspec
 import psutil
 import uvloop
 
+from bench.filling import fill
 from bench.measure import cpu_seconds, show
 from bench.publish import publish
 from bench.receivers import Receivers
@@ -28,7 +32,8 @@ from proof.cluster import Cluster
 from proof.servers import Name, Servers
 
 DEVICES: Final = ("phone", "web")
-PATIENCE: Final = 120.0  # s that the last records are waited for
+PATIENCE: Final = 120.0  # s that the last records are waited for, and
+SLOWEST: Final = 1_000.0  # records or sessions that a worker takes a second, at the least
 WARM: Final = 3.0  # s of load that are not counted
 
 StoreName = Literal["cassandra", "sqlite"]
@@ -64,14 +69,18 @@ def pin(pid: int, cores: set[int]) -> None:
 
 
 @asynccontextmanager
-async def deployed(store: StoreName, *, users: int, workers: int) -> AsyncIterator[tuple[Cluster, Receivers]]:
-    """Start servers, workers and the stand-in for gateways, with all sessions open."""
+async def deployed(
+    store: StoreName, *, users: int, workers: int, filled: int = 0
+) -> AsyncIterator[tuple[Cluster, Receivers]]:
+    """Start servers, workers and the stand-in for gateways, with all sessions open, and so many rows in the store."""
     os.sched_setaffinity(0, LOAD)
     with (
         tempfile.TemporaryDirectory(prefix="tocsin-bench-") as name,
         Servers((folder := Path(name)) / "servers") as servers,
     ):
         async with Cluster(servers, folder, workers=workers, gateways=0, store=store) as cluster:
+            if filled:
+                await fill(cluster.environment({})["TOCSIN_STORE"], filled)
             for worker in cluster.workers:
                 pin(cluster.pid(worker), SERVER)
             url = f"redis://{servers.address('redis')}/0"
@@ -79,7 +88,7 @@ async def deployed(store: StoreName, *, users: int, workers: int) -> AsyncIterat
                 cluster.kafka, url, cluster.prefix, users=users, devices=DEVICES, partitions=PARTITIONS
             )
             async with receivers:
-                await receivers.connect(PATIENCE)
+                await receivers.connect(PATIENCE + users * len(DEVICES) / SLOWEST)
                 yield cluster, receivers
 
 
@@ -121,8 +130,8 @@ async def measure(
         if profile and length == seconds:
             jobs.append(profiled(next(iter(workers.values())), seconds, profile))
         await asyncio.gather(*jobs)
-        if not await receivers.arrived(aim, PATIENCE):
-            raise RuntimeError(f"{aim - receivers.received:,} deliveries did not come within {PATIENCE:.0f} s")
+        if not await receivers.arrived(aim, patience := PATIENCE + rounds * users / SLOWEST):
+            raise RuntimeError(f"{aim - receivers.received:,} deliveries did not come within {patience:.0f} s")
         sent += rounds
     return Row(
         store=store,
@@ -141,7 +150,10 @@ async def run(given: argparse.Namespace) -> list[Row]:
     """Measure each store at each rate."""
     rows = []
     for store in given.store.split(","):
-        async with deployed(store, users=given.users, workers=given.workers) as (cluster, receivers):
+        async with deployed(store, users=given.users, workers=given.workers, filled=given.filled) as (
+            cluster,
+            receivers,
+        ):
             for _ in range(given.rounds):
                 for rate in (float(text) for text in given.rates.split(",")):
                     row = await measure(
@@ -178,6 +190,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--users", type=int, default=1_000)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--filled", type=int, default=0, help="rows of others in the store: %(default)s")
     parser.add_argument("--profile", type=Path, help="write a flame graph of each rate to this file; .txt: its stacks")
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
     given = parser.parse_args(arguments)

@@ -7,6 +7,7 @@ in CPU while they are idle, and whether traffic to one in a hundred still arrive
 import argparse
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -34,7 +35,7 @@ RATE: Final = 200.0  # messages a second, to all of those
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One target. Bytes are a connection's; `idle` is cores while nothing but pings happens."""
+    """One target. Bytes are a connection's; `idle` is cores while nothing but pings happens, `busy` with messages."""
 
     target: str
     connections: int
@@ -44,6 +45,7 @@ class Row(msgspec.Struct, frozen=True):
     pss: float
     kernel: float
     idle: float
+    busy: float
     delivered: int
     wrong: int
     p50: float
@@ -80,7 +82,9 @@ async def _measured(ready: Stage, target: Target, crowd: Crowd, connections: int
     idle = spent(target.pids, before) / (seconds / 2)
     some = max(1, connections // ONE_IN)
     await crowd.report()
+    before, begun = cpu_seconds(target.pids), time.monotonic()
     seen = await Drive(ready, crowd, some).send(Load(RATE), seconds / 2)
+    busy = spent(target.pids, before) / (time.monotonic() - begun)
     return Row(
         target=target.name,
         connections=connections,
@@ -90,6 +94,7 @@ async def _measured(ready: Stage, target: Target, crowd: Crowd, connections: int
         pss=memory / connections,
         kernel=kernel_memory / connections,
         idle=idle,
+        busy=busy,
         delivered=seen.received,
         wrong=seen.wrong,
         p50=seen.percentile(0.5),
@@ -113,7 +118,7 @@ async def run(names: Sequence[str], counts: Sequence[int], *, seconds: float) ->
 
 COLUMNS: Final = (
     "target", "connections", "processes", "joins/s", "CPU µs a join", "KB PSS each", "KB kernel", "idle, cores",
-    "delivered", "p50 ms", "p99 ms", "wrong", "left",
+    "busy, cores", "delivered", "p50 ms", "p99 ms", "wrong", "left",
 )  # fmt: skip
 
 
@@ -122,8 +127,8 @@ def report(rows: Sequence[Row]) -> None:
     lines = [
         (
             row.target, f"{row.connections:,}", row.processes, f"{row.joins:,.0f}", f"{row.joins_cpu * 1e6:,.0f}",
-            f"{row.pss / 1024:.1f}", f"{row.kernel / 1024:.1f}", f"{row.idle:.3f}", f"{row.delivered:,}",
-            f"{row.p50:.1f}", f"{row.p99:.1f}", row.wrong, f"{row.left:,}",
+            f"{row.pss / 1024:.1f}", f"{row.kernel / 1024:.1f}", f"{row.idle:.3f}", f"{row.busy:.3f}",
+            f"{row.delivered:,}", f"{row.p50:.1f}", f"{row.p99:.1f}", row.wrong, f"{row.left:,}",
         )
         for row in rows
     ]  # fmt: skip
