@@ -14,17 +14,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import redis.asyncio
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from links.redis import LOST
 from schemas import bus
 from schemas.bus import Beat, Packed, Part
 from telemetry.worker import WorkerMetrics
 
 log = logging.getLogger(__name__)
 
-# Of uvloop comes RuntimeError when a connection was closed and the client does not know it yet.
-LOST: Final = (RedisError, OSError, TimeoutError, RuntimeError)
 RHYTHM: Final = 0.1  # s between looks at whether a beat is due
 BEAT_SOON: Final = 0.5  # s after traffic that no beat has followed
 BEAT_AGAIN: Final = 2.0  # s after the last traffic

@@ -7,15 +7,13 @@ from typing import Any, Final
 
 import msgspec
 import redis.asyncio
-from redis.exceptions import RedisError
 
+from links.redis import LOST
 from schemas import bus
 from schemas.errors import TocsinError
 
 log = logging.getLogger(__name__)
 
-# Of uvloop comes RuntimeError when a connection was closed and the client does not know it yet.
-LOST: Final = (RedisError, OSError, TimeoutError, RuntimeError)
 PING: Final = 2.0  # s between pings
 SILENCE: Final = 6.0  # s without a word of Redis after which the connection is given up
 CONNECT: Final = 3.0  # s

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
+from links.kafka import guard
 from schemas.errors import BadRecord, TocsinError
 from schemas.records import Revocation, decode_revocation
 
@@ -61,6 +62,7 @@ class Follower:
                 enable_auto_commit=False,
                 metadata_max_age_ms=30_000,
             )
+            guard(consumer._client)  # noqa: SLF001 - see there
             try:
                 async with asyncio.timeout(REACH):
                     await self._begin(consumer)

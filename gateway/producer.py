@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from gateway.outbox import Outbox, Record
+from links.kafka import guard
 from schemas.errors import TocsinError
 from telemetry.gateway import GatewayMetrics
 
@@ -56,6 +57,7 @@ class KafkaSender:
             max_batch_size=MAX_BATCH,
             request_timeout_ms=10_000,
         )
+        guard(producer.client)
         try:
             await producer.start()
             partitions = await producer.partitions_for(self._topic)

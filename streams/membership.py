@@ -13,6 +13,7 @@ from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from links.kafka import guard
 from schemas.errors import TocsinError
 
 BROKER_WAIT_MS: Final = 20  # that a broker may hold a fetch: what lies in a partition that is left out waits as long
@@ -75,6 +76,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
 
     def _create_worker_consumer(self, *args: Any, **kwargs: Any) -> Any:
         client = super()._create_worker_consumer(*args, **kwargs)
+        guard(client._client)  # noqa: SLF001 - see there
         client._fetch_max_wait_ms = BROKER_WAIT_MS  # noqa: SLF001 - Faust offers no setting; read when the client starts
         return client
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaProducer
 
+from links.kafka import guard
 from streams.partitions import home_partition
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -54,6 +55,7 @@ class BatchProducer:
             max_request_size=MAX_REQUEST,
             request_timeout_ms=15_000,
         )
+        guard(self._producer.client)
         await self._producer.start()
 
     async def stop(self) -> None:

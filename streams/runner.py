@@ -85,7 +85,8 @@ class Runner:
 
     `rests` are priorities: while an agent of one of them has had a turn lately, this one pauses after each batch for as
     long as the batch took. `limit` is how many records it takes in a time; the others wait in Kafka.
-    `watch` is told what is at work; a retry is a sign of life, since a server that is away is nothing to end for.
+    `watch` is told what is at work; a retry is a sign of life, since a server that is away is nothing to end for. Not
+    so one for Kafka's sake: it may be there and our client dead, so somebody else has to ask whether it is away.
     """
 
     def __init__(
@@ -213,7 +214,8 @@ class Runner:
             except OUTSIDE as exc:
                 log.warning("%s: %s: %s; trying again", self._name, type(exc).__name__, exc)
                 self._metrics.retries.add(self._name)
-                self._watch.alive(self._name)
+                if not isinstance(exc, KafkaError):
+                    self._watch.alive(self._name)
                 if not self._app.flow_control.is_active() or batch.epoch != self._consumer.assignment_epoch:
                     return False
                 await asyncio.sleep(pause)  # back-off: a server is away

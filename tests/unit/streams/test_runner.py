@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -16,6 +17,7 @@ from streams import runner as module
 from streams.limits import Limit
 from streams.runner import BATCH_BYTES, LARGEST_BATCH, SMALLEST_BATCH, Batch, Runner, Slice
 from streams.turnstile import Turnstile
+from telemetry.watchdog import Watch
 from telemetry.worker import WorkerMetrics
 
 
@@ -91,13 +93,14 @@ Handler = Callable[[Batch], Awaitable[None]]
 class Running:
     """A runner on a queue."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, watch: Watch | None = None) -> None:
         self.app = App()
         self.queue = Queue()
         self.turnstile = Turnstile()
         metrics = WorkerMetrics(CollectorRegistry())
         self.runner = Runner(
-            self.app, self.turnstile, handler, name="agent", priority=1, seconds=10.0, metrics=metrics
+            self.app, self.turnstile, handler, name="agent", priority=1, seconds=10.0, metrics=metrics,
+            watch=watch,
         )  # fmt: skip
         stream = SimpleNamespace(channel=SimpleNamespace(queue=self.queue, get_topic_name=lambda: "topic"))
         self.task: asyncio.Task[None] = asyncio.create_task(self.runner(stream))
@@ -234,6 +237,35 @@ async def test_any_other_failure_ends_the_worker_and_acks_nothing() -> None:
         await asyncio.wait_for(running.task, 5)
     assert [str(crash) for crash in running.app.crashes] == ["ours"]
     assert not running.app.acked
+
+
+@pytest.mark.parametrize(
+    ("error", "stuck"),
+    [
+        pytest.param(StoreError("away"), None, id="a store that is away is waited for"),
+        pytest.param(KafkaTimeoutError("no offsets"), "agent", id="whether Kafka is away others ask"),
+    ],
+)
+async def test_a_worker_whose_kafka_client_is_beyond_help_is_found_out(error: Exception, stuck: str | None) -> None:
+    tries = 0
+
+    async def handle(_: Batch) -> None:
+        nonlocal tries
+        tries += 1
+        raise error
+
+    watch = Watch(10.0)
+    running = Running(handle, watch)
+    running.queue.put(b"1")
+    await until(lambda: tries)
+    assert watch.look(6.0) is None
+    seen = tries
+    await until(lambda: tries > seen)
+    found = watch.look(6.0)
+    seen = tries
+    await until(lambda: tries > seen)
+    assert (found or watch.look(6.0)) == stuck
+    running.task.cancel()
 
 
 async def test_what_is_held_is_acked_when_its_own_work_is_done() -> None:
