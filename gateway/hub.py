@@ -123,7 +123,7 @@ class Hub:
                 effects, out.effects = out.effects, []
                 for effect in effects:
                     self._carry_out(peer, effect, now)
-                out.later = True
+                    out.later = out.later or type(effect) is not Acknowledge  # it is due to nothing later
         if out.later:
             out.later = False
             self.wheel.schedule(peer.transport, session.due())
