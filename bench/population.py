@@ -19,7 +19,7 @@ import uvloop
 from bench.crowd.driver import Crowd
 from bench.measure import chosen, cpu_seconds, show
 from bench.targets import LOAD, SECRET, Stage, Target, centrifuge, gateway
-from bench.tier import Drive, Load, pss, spent, stage
+from bench.tier import AT_ONCE, Drive, Load, pss, spent, stage
 from cli.kafka import hush
 from cli.tokens import make_token
 
@@ -65,7 +65,8 @@ async def measure(ready: Stage, name: str, connections: int, *, seconds: float) 
     processes = -(-connections // EACH)
     async with TARGETS[name](ready, False, processes=processes) as target:
         tokens = [make_token(SECRET, f"u{number}", ttl=LONG) for number in range(connections)]
-        async with Crowd(target.speech, target.addresses, connections, tokens=tokens, cpus=LOAD) as crowd:
+        clients = Crowd(target.speech, target.addresses, connections, tokens=tokens, cpus=LOAD, at_once=AT_ONCE)
+        async with clients as crowd:
             return await _measured(ready, target, crowd, connections, seconds)
 
 

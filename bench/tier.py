@@ -34,6 +34,7 @@ WARM: Final = 1.0  # s of the load that are not counted
 PATIENCE: Final = 20.0  # s that the last messages are waited for
 OPENING: Final = 60.0  # s
 ACKS: Final = 5.0  # s between the acknowledgements of a client that receives
+AT_ONCE: Final = 256  # clients that are on their way in at the same time
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -107,7 +108,9 @@ async def measure(stage: Stage, name: str, load: Load, *, clients: int, seconds:
     async with TARGETS[name](stage, load.everybody) as target:
         empty = pss(target.pids)
         tokens = [make_token(SECRET, f"u{number}") for number in range(clients)] if target.tokens else []
-        crowd = Crowd(target.speech, target.addresses, clients, tokens=tokens, cpus=LOAD, ack_every=acks)
+        crowd = Crowd(
+            target.speech, target.addresses, clients, tokens=tokens, cpus=LOAD, at_once=AT_ONCE, ack_every=acks
+        )
         async with crowd:
             before = cpu_seconds(target.pids)
             opened = await crowd.open(OPENING)
