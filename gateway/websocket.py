@@ -5,40 +5,32 @@ negotiated: compression would cost three times the memory and twice the CPU.
 """
 
 import asyncio
-import logging
-from collections.abc import Callable, Mapping
-from http import HTTPStatus
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Final, cast
 
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
 from gateway import codes
+from gateway.entrance import QUIET, Entrance
 from gateway.framing import PING, joined
-from gateway.handshake import Admission, Handshake, Refusal
+from gateway.handshake import Handshake
 from gateway.hub import Hub
 from gateway.incoming import Incoming, is_pong, text_of
 from gateway.peer import Peer
 from gateway.reading import SOFT
-from gateway.request import plain
 from schemas.frames import MAX_FRAME
 
 OPENING: Final = 5.0  # s that the handshake may take
 CLOSING: Final = 5.0  # s that a client may take to answer a close
 LOOK_AGAIN: Final = 1.0  # s between looks at a transport that is stuck
-MAX_HEAD: Final = 16 * 1024  # bytes of the request's head
 MAX_FRAGMENTS: Final = 64  # fragments of one message
 LOW: Final = 16 * 1024  # bytes in the write buffer below which a stuck transport has drained
 UNSUPPORTED: Final = 1003
 NOT_UTF8: Final = 1007
 TOO_BIG: Final = 1009
 ABNORMAL: Final = 1006
-_EMPTY: Final = bytearray()
-
-_quiet = logging.getLogger("gateway.websocket.protocol")
-_quiet.setLevel(logging.WARNING)  # below that the library logs requests, and with them tokens
 
 
 class _Protocol(ServerProtocol):
@@ -52,7 +44,7 @@ class WebSocket(asyncio.Protocol):
     """One connection, from the TCP connection to its end. `transport` of the session's peer."""
 
     __slots__ = (
-        "_clock", "_close_by", "_fragments", "_head", "_hub", "_incoming", "_judge", "_open_by", "_paused", "_peer",
+        "_clock", "_close_by", "_entrance", "_fragments", "_hub", "_incoming", "_open_by", "_paused", "_peer",
         "_ping_at", "_protocol", "_seen", "_transport", "_unlisted", "slot",
     )  # fmt: skip
 
@@ -60,13 +52,12 @@ class WebSocket(asyncio.Protocol):
 
     def __init__(self, hub: Hub, handshake: Handshake, unlisted: Callable[["WebSocket"], None]) -> None:
         self._hub = hub
-        self._judge = handshake.judge
         self._unlisted = unlisted
         self._clock = hub.clock
         self._protocol: _Protocol | None = None  # see `_library`
         self._incoming = Incoming(MAX_FRAME)
         self._transport: asyncio.Transport
-        self._head: bytearray | None = _EMPTY
+        self._entrance: Entrance | None = Entrance(handshake.judge)
         self._peer: Peer | None = None
         self._fragments: list[bytes] | None = None
         self._paused = False
@@ -87,8 +78,8 @@ class WebSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what the client sends."""
         self._seen = now = self._clock()
-        if self._head is not None:
-            data = self._take_head(data, now)
+        if self._entrance is not None:
+            data = self._enter(self._entrance, data, now)
         if data:
             self._take_frames(data, now)
 
@@ -118,68 +109,31 @@ class WebSocket(asyncio.Protocol):
         if self._peer is not None and not self._paused:
             self._hub.buffered(self._peer, 0, self._clock())
 
-    # The handshake
-
-    def _take_head(self, data: bytes, now: float) -> bytes:
-        """Gather the head of the request; return what came after it, once it was let in."""
-        head = bytearray(self._head or b"") + data
-        end = head.find(b"\r\n\r\n") + 4
-        if end < 4 and len(head) <= MAX_HEAD:
-            self._head = head
+    def _enter(self, entrance: Entrance, data: bytes, now: float) -> bytes:
+        """Gather the head of the request and answer it; return what came after it, once it was let in."""
+        entered = entrance.take(data)
+        if entered is None:
             return b""
-        self._head = None
-        if end > MAX_HEAD or end < 4:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request is too large\n")
-        elif request := plain(bytes(head[:end])):
-            if admission := self._judged(request.path, request.headers):
-                self._transport.write(request.answer)
-                self._begin(admission, now)
-        else:
-            self._take_request(head[:end], now)
-        self._write_protocol(now)
-        return bytes(head[end:]) if self._peer is not None else b""
-
-    def _take_request(self, head: bytearray, now: float) -> None:
-        """Let the library answer a request that is not plain."""
-        # Nothing past the head is fed before the request is accepted: a frame there would be taken too early.
-        library = self._library(State.CONNECTING)
-        library.receive_data(head)
-        for request in cast("list[Request]", library.events_received()):
-            if admission := self._judged(request.path, cast("Any", request.headers)):
-                response = library.accept(request)
-                library.send_response(response)
-                if library.state is not State.OPEN:
-                    self._hub.metrics.refused.labels(response.status_code).inc()
-                    return
-                self._write_protocol(now)
-                self._protocol = None
-                self._begin(admission, now)
-
-    def _judged(self, path: str, headers: Mapping[str, str]) -> Admission | None:
-        """Return who may come in; one who may not is answered."""
-        verdict = self._judge(path, headers)
-        if isinstance(verdict, Refusal):
-            self._refuse(verdict.status, verdict.text)
-            return None
-        return verdict
-
-    def _begin(self, admission: Admission, now: float) -> None:
+        self._entrance = None
+        if entered.answer:
+            self._transport.write(entered.answer)
+        if entered.admission is None:
+            if entered.status:
+                self._hub.metrics.refused.labels(entered.status).inc()
+            self._transport.close()
+            return b""
         self._open_by = float("inf")
         self._ping_at = now + self._hub.config.heartbeat
-        self._peer = self._hub.admit(self, admission.claims, hello=admission.hello, now=now)
+        self._peer = self._hub.admit(self, entered.admission.claims, hello=entered.admission.hello, now=now)
         self._hub.wheel.schedule(self, self._due())
-
-    def _refuse(self, status: HTTPStatus, text: str) -> None:
-        self._hub.metrics.refused.labels(status.value).inc()
-        library = self._library(State.CONNECTING)
-        library.send_response(library.reject(status, text))
+        return entered.rest
 
     # What comes in
 
-    def _library(self, state: State = State.OPEN) -> _Protocol:
-        """Return the library's protocol; a connection has none until it is needed, and then begins it in `state`."""
+    def _library(self) -> _Protocol:
+        """Return the library's protocol of an open connection, which has none until it is needed."""
         if self._protocol is None:
-            self._protocol = _Protocol(max_size=MAX_FRAME, logger=_quiet, state=state)
+            self._protocol = _Protocol(max_size=MAX_FRAME, logger=QUIET, state=State.OPEN)
         return self._protocol
 
     def _is_open(self) -> bool:

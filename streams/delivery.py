@@ -81,7 +81,7 @@ class Delivery(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
         sources = await self._without_changelogs(records)
         if epoch != self.assignment_epoch or not self.flow_active:
             return
-        left = {raw: items for raw, items in sources.items() if not self._deliver_all(ensure_TP(raw), items)}
+        left = {raw: items for raw, items in sources.items() if items and not self._deliver_all(ensure_TP(raw), items)}
         if left:
             await self._deliver_each(left, epoch)
 

@@ -195,6 +195,13 @@ async def test_the_last_fetch_is_read_again_if_it_got_lost(consumer: Consumer, k
     assert len(kafka.seeks) == 1
 
 
+async def test_a_fetch_may_be_empty(kafka: Kafka) -> None:
+    await kafka.assign()
+    await kafka.fetch(SOURCE)
+    await kafka.fetch(SOURCE, 0)
+    assert kafka.delivered == [(SOURCE, 0)]
+
+
 async def test_what_was_delivered_is_not_delivered_again(kafka: Kafka) -> None:
     await kafka.assign()
     await kafka.fetch(SOURCE, 0, 1)
