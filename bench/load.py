@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 _encode = msgspec.json.Encoder().encode
 
@@ -27,8 +28,15 @@ class Load:
         self._run = secrets.token_hex(3)  # so that the ids of two loads on one deployment are not the same
 
     async def __aenter__(self) -> "Load":
-        self._producer = AIOKafkaProducer(**self._kafka, acks="all", enable_idempotence=True, linger_ms=2)
-        await self._producer.start()
+        for idempotent in (True, False):  # the embedded Kafka refuses producers that want to be
+            self._producer = AIOKafkaProducer(**self._kafka, acks="all", enable_idempotence=idempotent, linger_ms=2)
+            try:
+                await self._producer.start()
+                break
+            except KafkaError:
+                await self._producer.stop()
+                if not idempotent:
+                    raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
