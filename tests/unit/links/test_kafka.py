@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import weakref
+from pathlib import Path
 from typing import Any
 
 import aiokafka.client
@@ -16,7 +17,12 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import BrokerMetadata
 
+from gateway.follower import Follower
+from gateway.producer import KafkaSender
 from links.kafka import guard
+from streams.app import make_app
+from streams.producer import BatchProducer
+from streams.settings import Settings
 
 
 class Connection:
@@ -80,13 +86,23 @@ async def test_a_guarded_connection_is_not_kept_alive(client: Any) -> None:
     assert gone() is None
 
 
+class End(asyncio.Protocol):
+    """Our end of a connection."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self.lost.set()
+
+
 def test_uvloop_raises_what_the_guard_takes() -> None:
     async def write_to_a_closed_connection() -> None:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
-        transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+        transport, end = await loop.create_connection(End, *server.sockets[0].getsockname())
         transport.abort()
-        await asyncio.sleep(0.01)
+        await end.lost.wait()
         with pytest.raises(RuntimeError, match="closed"):
             transport.write(b"x")
         server.close()
@@ -100,3 +116,49 @@ def test_what_the_guard_reaches_into_is_there() -> None:
     assert "self.client = AIOKafkaClient(" in inspect.getsource(AIOKafkaProducer.__init__)
     source = inspect.getsource(AIOKafkaClient)
     assert "async def _get_conn(self, node_id, *, group=ConnectionGroup.DEFAULT, no_hint=False):" in source
+
+
+class Started(Exception):
+    """A client was about to be started."""
+
+
+def guarded(client: Any) -> bool:
+    return str(client._get_conn.__qualname__).startswith("guard.")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The clients of Kafka that were begun to be started."""
+    found: list[Any] = []
+
+    async def start(self: Any) -> None:
+        found.append(getattr(self, "client", None) or self._client)
+        self._closed = True  # else it complains that nobody has stopped it
+        raise Started
+
+    monkeypatch.setattr(AIOKafkaProducer, "start", start)
+    monkeypatch.setattr(AIOKafkaConsumer, "start", start)
+    return found
+
+
+KAFKA = {"bootstrap_servers": "127.0.0.1:1"}
+
+
+async def test_producers_and_consumers_of_workers_and_gateways_are_guarded(started: list[Any]) -> None:
+    with pytest.raises(Started):
+        await BatchProducer(KAFKA).start()
+    with pytest.raises(Started):
+        await KafkaSender(KAFKA, "connections").start()
+    with pytest.raises(Started):
+        await Follower(KAFKA, "revocations").run(lambda _: None, lambda: None)
+    assert len(started) == 3
+    assert all(map(guarded, started))
+
+
+async def test_the_consumer_of_a_worker_is_guarded(tmp_path: Path) -> None:
+    consumer = make_app(Settings(data=str(tmp_path)), "inbox", partitions=2).consumer
+    thread = consumer._thread
+    client = thread._create_worker_consumer(consumer.transport)
+    client._closed = True  # else it complains that nobody has stopped it
+    assert guarded(client._client)
+    thread.thread_loop.close()  # the loop of a thread that was never started
