@@ -39,7 +39,11 @@ class Around:
 
     def __init__(self, *, takes: bool) -> None:
         self.takes = takes
-        self.published = 0
+        self.logs: list[str] = []  # of each answer, in order
+
+    @property
+    def published(self) -> int:
+        return len(self.logs)
 
     def heard_of(self, gateway: str) -> None:
         assert gateway == "g"
@@ -48,7 +52,7 @@ class Around:
         return self.takes
 
     async def publish(self, parts: dict[str, list[Any]]) -> None:
-        self.published += sum(len(part.answers) for items in parts.values() for part in items)
+        self.logs += [answer.log for items in parts.values() for part in items for answer in part.answers]
 
     async def emit(self, emits: Sequence[Any]) -> None:
         assert not emits
@@ -73,7 +77,7 @@ class Connections:
         assert not changes
 
 
-async def answered(store: Store, around: Around, sessions: int) -> None:
+async def answered(store: Store, around: Around, sessions: int, logs: Sequence[str] = (LOG,)) -> None:
     parts = SimpleNamespace(
         store=store,
         producer=around,
@@ -85,7 +89,11 @@ async def answered(store: Store, around: Around, sessions: int) -> None:
         connections=Connections(),
     )
     agent = ConnectionsAgent(cast("Any", parts), CursorWriter(cast("Any", store)), partitions=1, backlog=600)
-    asked = [SyncRequest(USER, f"s{number}", "web", LOG, number, 10, asked=True) for number in range(sessions)]
+    asked = [
+        SyncRequest(USER, f"s{number}", "web", log, number, 10, asked=True)
+        for number in range(sessions)
+        for log in logs
+    ]
     message = SimpleNamespace(partition=0, value=encode(Sync(gateway="g", syncs=asked)))
     batch = Batch([message], epoch=1)
     await agent.handle(batch)
@@ -105,3 +113,9 @@ async def test_heavy_rows_are_read_for_few_sessions_at_a_time() -> None:
     assert around.published == sum(store.reads) == 90
     assert store.reads[0] == PIECE
     assert max(store.reads[1:]) <= 8  # of half a megabyte each
+
+
+async def test_all_urgent_logs_are_answered_before_the_others() -> None:
+    around = Around(takes=True)
+    await answered(Store(), around, 40, ("inbox/bulk", "inbox/critical"))
+    assert around.logs == ["inbox/critical"] * 40 + ["inbox/bulk"] * 40
