@@ -95,14 +95,13 @@ class Dispatch:
 
     def _deliver(self, delivery: Delivery, sessions: Sequence[str], now: float) -> None:
         runs = delivery.runs
-        entry = runs[0] if len(runs) == 1 and runs[0].frame is not None else None
-        frames = [entry.frame] if entry is not None and entry.frame is not None else []
+        frames = [run.frame for run in runs if run.frame is not None] if len(runs) == 1 else []  # of one lone entry
         here, passed = self._roster.sessions, 0
         for session in sessions:
             peer = here.get(session)
             if peer is None:
                 self._disown(delivery.user, session, now)
-            elif entry is not None and not peer.dirty and peer.session.passes(entry):
+            elif frames and not peer.dirty and peer.session.passes(runs[0]):
                 passed += 1
                 if waiting := peer.transport.send(frames):
                     peer.session.buffered(waiting, now)
@@ -111,8 +110,8 @@ class Dispatch:
                 peer.session.deliver(runs, now)
                 self._touch(peer)
         self._served += passed
-        if entry is not None and passed:
-            what = entry.log, entry.ts
+        if passed:
+            what = runs[0].log, runs[0].ts
             self._passed[what] = self._passed.get(what, 0) + passed
 
     def _touch(self, peer: Peer) -> None:
