@@ -23,7 +23,7 @@ import psutil
 import uvloop
 
 from bench.filling import fill
-from bench.measure import cpu_seconds, show
+from bench.measure import cpu_seconds, show, since, spent
 from bench.publish import publish
 from bench.receivers import Receivers
 from bench.targets import LOAD, PARTITIONS, SERVER
@@ -137,8 +137,8 @@ async def measure(
         store=store,
         rate=rate,
         records=rounds * users,
-        cpu=sum(cpu_seconds(workers).values()) - sum(before.values()),
-        others={name: used - others_before[name] for name, used in cpu_seconds(others).items()},
+        cpu=spent(workers, before),
+        others=since(others, others_before),
         p50=receivers.percentile(0.5),
         p99=receivers.percentile(0.99),
         wrong=receivers.wrong,

@@ -39,6 +39,11 @@ def since(pids: Mapping[str, int], before: Mapping[str, float]) -> dict[str, flo
     return {name: used - before[name] for name, used in cpu_seconds(pids).items()}
 
 
+def spent(pids: Mapping[str, int], before: Mapping[str, float]) -> float:
+    """Return the CPU-seconds of all processes together since `before`."""
+    return sum(since(pids, before).values())
+
+
 def percentile(values: Iterable[float], share: float) -> float:
     """Return the value below which `share` (0 to 1) of the values lie; 0 for none."""
     ordered = sorted(values)

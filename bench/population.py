@@ -17,9 +17,9 @@ import msgspec
 import uvloop
 
 from bench.crowd.driver import Crowd
-from bench.measure import chosen, cpu_seconds, show
+from bench.measure import chosen, cpu_seconds, show, spent
 from bench.targets import LOAD, SECRET, Stage, Target, centrifuge, gateway
-from bench.tier import AT_ONCE, Drive, Load, pss, spent, stage
+from bench.tier import AT_ONCE, Drive, Load, pss, stage
 from cli.kafka import hush
 from cli.tokens import make_token
 

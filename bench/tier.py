@@ -22,7 +22,7 @@ import psutil
 import uvloop
 
 from bench.crowd.driver import Crowd, Seen
-from bench.measure import chosen, cpu_seconds, show
+from bench.measure import chosen, cpu_seconds, show, spent
 from bench.publish import publish
 from bench.targets import LOAD, SECRET, TARGETS, Stage
 from cli.kafka import hush
@@ -141,11 +141,6 @@ async def measure(stage: Stage, name: str, load: Load, *, clients: int, seconds:
                 joins_cpu=joins_cpu / clients,
                 pss=memory,
             )
-
-
-def spent(pids: Mapping[str, int], before: Mapping[str, float]) -> float:
-    """Return the CPU-seconds of processes since `before`."""
-    return sum(cpu_seconds(pids).values()) - sum(before.values())
 
 
 @contextmanager
