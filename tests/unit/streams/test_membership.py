@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from aiokafka.errors import ConsumerStoppedError
 from aiokafka.protocol.commit import OffsetCommitResponse_v2, OffsetFetchResponse_v1
 from aiokafka.protocol.group import HeartbeatResponse_v0, SyncGroupResponse_v0
 from aiokafka.structs import TopicPartition
+from faust.transport.drivers import aiokafka as driver
 
 from streams.app import make_app
 from streams.membership import FETCH_EVERY, Pace, codes, topics_known, urgent_first
@@ -79,6 +81,23 @@ async def test_a_thread_that_ends_leaves_nobody_waiting_for_its_answer(tmp_path:
         with pytest.raises(ConsumerStoppedError):
             await thread.call_thread(asyncio.sleep, 0)
     thread.thread_loop.close()
+
+
+async def test_the_client_is_paced_and_makes_no_pause_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def begun(_self: Any) -> None:
+        """Start no client."""
+
+    thread: Any = make_app(Settings(data=str(tmp_path)), "inbox", partitions=2).consumer._thread
+    fetcher = SimpleNamespace(_prefetch_backoff=0.1, _get_actions_per_node=lambda _: ([], {}, 1.0, False, []))
+    client = SimpleNamespace(_fetcher=fetcher, _coordinator=SimpleNamespace(_perform_assignment=None))
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "on_start", begun)
+    monkeypatch.setattr(thread, "_ensure_consumer", lambda: client)
+    await thread.on_start()
+    thread.thread_loop.close()  # the loop of a thread that was never started
+    assert fetcher._prefetch_backoff == 0.0
+    assert isinstance(fetcher._get_actions_per_node, Pace)
 
 
 class TestPace:
