@@ -5,6 +5,7 @@ and memory, so that the loss of some of many is borne.
 """
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
@@ -138,6 +139,11 @@ def _amount(need: Need) -> str:
     return f"{need.amount:,.1f}" if need.resource == "cores" else f"{need.amount / 1e9:,.1f} GB"
 
 
+def _refuse(file: Path, why: str) -> int:
+    print(f"{file} {why}; a whole `make bench` writes what is needed", file=sys.stderr)
+    return 1
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print what a load takes; the exit code is 1 if the figures do not say enough."""
     usual = Load()
@@ -151,9 +157,14 @@ def main(arguments: Sequence[str]) -> int:
     load = Load(given.connections, given.joins, given.deliveries, given.records)
     try:
         costs = units(msgspec.json.decode(given.figures.read_bytes())["figures"])
-    except (OSError, msgspec.DecodeError, KeyError, ValueError) as exc:
-        print(f"{given.figures} does not say what is needed: {exc!r}; `make bench` writes it")
-        return 1
+    except OSError as exc:
+        return _refuse(given.figures, f"cannot be read: {exc.strerror}")
+    except msgspec.DecodeError:
+        return _refuse(given.figures, "is no file of figures")
+    except KeyError as exc:
+        return _refuse(given.figures, f"lacks {exc}")
+    except ValueError as exc:
+        return _refuse(given.figures, f"does not say enough: {exc}")
     found = needs(costs, load, Machine())
     columns = ("unit", "cost", "measured by")
     lines = [

@@ -46,11 +46,25 @@ def test_the_fullest_resource_says_how_many_machines_a_part_takes() -> None:
     assert machines(found)["workers"] == (1, "cores")
 
 
-def test_figures_that_lack_a_benchmark_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        pytest.param(None, "cannot be read: No such file", id="no file"),
+        pytest.param("no JSON", "is no file of figures", id="no figures"),
+        pytest.param({"figures": {"tier": [TIER]}}, "lacks 'population'", id="a glance"),
+        pytest.param({"figures": FIGURES | {"tier": []}}, "no row of tier", id="a benchmark that failed"),
+    ],
+)
+def test_figures_that_say_too_little_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: object, why: str
+) -> None:
     file = tmp_path / "figures.json"
-    file.write_text(json.dumps({"figures": {"tier": [TIER]}}))
+    if content is not None:
+        file.write_text(content if isinstance(content, str) else json.dumps(content))
     assert main([str(file)]) == 1
-    assert "population" in capsys.readouterr().out
+    said = capsys.readouterr().err
+    assert why in said
+    assert said.count("\n") == 1
 
 
 def test_a_table_names_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
