@@ -1,7 +1,7 @@
 """What sessions are told of their logs: what was asked for in a batch, and the plan of the answers. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -18,11 +18,7 @@ WINDOW_BYTES: Final = 256 * 1024  # bytes of frames in one answer
 PIECE: Final = 32  # requests that are answered together at first
 LARGEST_PIECE: Final = 256
 PIECE_BYTES: Final = 4 * 1024 * 1024  # bytes of rows that are read for one piece, about
-
-
-def next_piece(size: int, read: int) -> int:
-    """Return how many requests to answer together after `size` of them took `read` bytes of rows."""
-    return max(1, min(LARGEST_PIECE, size * 2, size * PIECE_BYTES // max(1, read)))
+PIECE_ROWS: Final = 512  # rows of a piece that has more than one request: some 50 ms of a worker
 
 
 class _Asking(msgspec.Struct, frozen=True):
@@ -32,9 +28,12 @@ class _Asking(msgspec.Struct, frozen=True):
     request: SyncRequest
 
 
-def _urgency(asked: Connected | _Asking | Announce) -> int:
-    """Return 0 for what is answered first; openings and reminders are, since they are about every log."""
-    return INBOX_LOGS.index(asked.request.log) if isinstance(asked, _Asking) else 0
+def _order(asked: Connected | _Asking | Announce) -> tuple[int, str]:
+    """Return when to answer, lowest first: openings and reminders, which are about every log, then urgent logs.
+
+    Devices of one user stand side by side, since they mostly lack the same rows, which a piece reads once.
+    """
+    return (INBOX_LOGS.index(asked.request.log), asked.request.user) if isinstance(asked, _Asking) else (0, "")
 
 
 class Asked:
@@ -49,7 +48,7 @@ class Asked:
 
     def sort(self) -> None:
         """Put what is urgent first: a log's live entries wait until what is missing before them has come."""
-        self._requests.sort(key=lambda asked: _urgency(asked[1]))
+        self._requests.sort(key=lambda asked: _order(asked[1]))
 
     def piece(self, first: int, count: int) -> "Asked":
         """Return some of the requests, so that what all of them take need not be in memory at once."""
@@ -119,6 +118,7 @@ class Plan:
         self._backlog = backlog
         self.sent: list[tuple[str, str, str, list[Row]]] = []  # (user, log, device, rows) of what `fanout` sends
         self.ranges = sorted(set(self._ranges()), key=lambda r: (r.log, r.first))
+        self.rows = sum(wanted.last - wanted.first + 1 for wanted in self.ranges)  # to read, at most
 
     def _start(self, said: Connected, log: str) -> tuple[int, str]:
         head = self._heads[log_key(log, said.user)].seq
@@ -199,3 +199,31 @@ class Plan:
                     runs.append(Run(log=log, first=after + 1, last=head, reason=GAP))
             if runs:
                 fanout.deliver(record.gateway, partition, Delivery(user=said.user, sessions=[said.session], runs=runs))
+
+
+class Pieces:
+    """Cuts what was asked into plans that are small in rows and bytes; `planned` makes the plan of some requests.
+
+    Between two of them whatever else the worker has to do gets its turn, and no more than one is in memory.
+    """
+
+    def __init__(self, asked: Asked, planned: Callable[[Asked], Plan]) -> None:
+        self._asked = asked
+        self._planned = planned
+        self._first = 0
+        self._size = PIECE
+
+    def next(self) -> Plan | None:
+        """Return the next plan; None: all was asked for."""
+        if self._first >= len(self._asked):
+            return None
+        plan = self._planned(self._asked.piece(self._first, self._size))
+        while plan.rows > PIECE_ROWS and self._size > 1:
+            self._size = max(1, self._size * PIECE_ROWS // plan.rows)
+            plan = self._planned(self._asked.piece(self._first, self._size))
+        self._first += self._size
+        return plan
+
+    def took(self, read: int) -> None:
+        """Take note of how many bytes of rows the last one took: the next one has more requests, or fewer."""
+        self._size = max(1, min(LARGEST_PIECE, self._size * 2, self._size * PIECE_BYTES // max(1, read)))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agents.answers import PIECE, Asked, Plan, next_piece
+from agents.answers import Asked, Pieces, Plan
 from agents.cursors import CursorWriter
 from agents.parts import Parts
 from schemas.errors import BadRecord
@@ -18,6 +18,7 @@ from streams.connections import Place, Sessions, closed, merged, opened
 from streams.partitions import home_partition
 from streams.producer import Emit
 from streams.runner import Batch
+from streams.turnstile import Beside
 from tables.connections import ConnectionTable
 
 RANGES: Final = 256  # ranges asked of the store at once
@@ -27,7 +28,7 @@ AT_ONCE: Final = 4  # batches of answers in work
 class ConnectionsAgent:
     """Handles the batches of the topic `connections`."""
 
-    def __init__(self, parts: Parts, cursors: CursorWriter, *, partitions: int, backlog: int) -> None:
+    def __init__(self, parts: Parts, cursors: CursorWriter, beside: Beside, *, partitions: int, backlog: int) -> None:
         self._partitions = partitions
         self._backlog = backlog
         self._cursors = cursors
@@ -39,6 +40,7 @@ class ConnectionsAgent:
         self._statuses = parts.statuses
         self._logs = parts.logs
         self._connections = parts.connections
+        self._beside = beside
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def handle(self, batch: Batch) -> None:
@@ -110,10 +112,10 @@ class ConnectionsAgent:
             cursors = {user: merged([*stored[user], *self._cursors.pending(user)]) for user in users}
             epoch = await self._store.epoch()
             asked.sort()
-            first, size = 0, PIECE
-            while first < len(asked):
-                plan = Plan(asked.piece(first, size), heads, cursors, epoch, self._backlog)
-                first, size = first + size, next_piece(size, await self._carry_out(plan))
+            pieces = Pieces(asked, lambda some: Plan(some, heads, cursors, epoch, self._backlog))
+            while plan := pieces.next():
+                async with self._beside.turn():
+                    pieces.took(await self._carry_out(plan))
 
     async def _carry_out(self, plan: Plan) -> int:
         """Send what was planned; return how many bytes of rows it took."""

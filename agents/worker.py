@@ -30,7 +30,7 @@ from streams.producer import BatchProducer
 from streams.runner import Batch, Runner
 from streams.settings import Settings
 from streams.topics import Topics
-from streams.turnstile import Turnstile
+from streams.turnstile import Beside, Turnstile
 from tables.connections import ConnectionTable
 from tables.logs import LogTable
 from telemetry.health import start_health
@@ -41,7 +41,8 @@ log = logging.getLogger(__name__)
 
 ROLE: Final = "inbox"
 PRIORITIES: Final = {"connections": 0, "critical": 1, "normal": 2, "bulk": 3}
-RESTS: Final = {"bulk": (1, 2)}  # `bulk` takes half of the time at most while `critical` or `normal` have work
+LIVE: Final = (PRIORITIES["critical"], PRIORITIES["normal"])
+RESTS: Final = {"bulk": LIVE}  # `bulk` takes half of the time at most while `critical` or `normal` have work
 SLICES: Final = {"connections": 0.02, "critical": 0.04, "normal": 0.04, "bulk": 0.02}  # s that a batch aims to take
 
 
@@ -91,7 +92,8 @@ class InboxWorker:
     def declare(self, incarnations: Mapping[str, int]) -> None:
         """Declare the agents; `incarnations` are the store's, by topic with prefix."""
         backlog = self.settings.backlog
-        connections = ConnectionsAgent(self._parts, self.cursors, partitions=self._partitions, backlog=backlog)
+        beside = Beside(self._turnstile, LIVE, lambda: self.watch.alive("connections"))
+        connections = ConnectionsAgent(self._parts, self.cursors, beside, partitions=self._partitions, backlog=backlog)
         self._agent("connections", "connections", connections.handle)
         for name in LANES:
             self._agent(name, f"notifications.{name}", self._inbox(name, incarnations).handle)

@@ -10,10 +10,11 @@ bytes), payload. To Kafka go records as upstream services write them.
 
 import argparse
 import asyncio
+import contextlib
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import redis.asyncio
@@ -29,6 +30,8 @@ CHANNEL: Final = "bench"
 EVERYBODY: Final = 0xFFFF_FFFF
 TICK: Final = 0.002  # s between looks at what is due
 PAYLOAD: Final = 200  # bytes, about
+ENDLESS: Final = 10**9  # messages
+READY: Final = b"ready\n"
 
 _ITEM: Final = struct.Struct("<II")
 
@@ -86,7 +89,11 @@ def packed(due: list[tuple[int, int, int]], first: int, size: int = PAYLOAD) -> 
     return b"".join(parts)
 
 
-async def _ticks(schedule: Schedule, send: Callable[[list[tuple[int, int, int]]], Any]) -> None:
+Plan = Callable[[], Awaitable[Schedule]]
+
+
+async def _ticks(plan: Plan, send: Callable[[list[tuple[int, int, int]]], Any]) -> None:
+    schedule = await plan()
     while not schedule.done:
         due = schedule.take(time.monotonic_ns() // 1000)
         if due:
@@ -94,16 +101,16 @@ async def _ticks(schedule: Schedule, send: Callable[[list[tuple[int, int, int]]]
         await asyncio.sleep(TICK)
 
 
-async def to_redis(url: str, schedule: Schedule, first: int, size: int) -> None:
+async def to_redis(url: str, plan: Plan, first: int, size: int) -> None:
     """Publish to the channel."""
     client = redis.asyncio.Redis.from_url(url)
     try:
-        await _ticks(schedule, lambda due: client.publish(CHANNEL, packed(due, first, size)))
+        await _ticks(plan, lambda due: client.publish(CHANNEL, packed(due, first, size)))
     finally:
         await client.aclose()
 
 
-async def to_kafka(brokers: str, topic: str, schedule: Schedule, first: int, size: int) -> None:
+async def to_kafka(brokers: str, topic: str, plan: Plan, first: int, size: int) -> None:
     """Produce records for users u0, u1 …: a batch a partition and tick."""
     producer = AIOKafkaProducer(bootstrap_servers=brokers, acks="all", linger_ms=2)
     await producer.start()
@@ -125,10 +132,15 @@ async def to_kafka(brokers: str, topic: str, schedule: Schedule, first: int, siz
             for partition, batch in batches.items():
                 waiting.append(await producer.send_batch(batch, topic, partition=partition))
 
-        await _ticks(schedule, send)
+        await _ticks(plan, send)
         await asyncio.gather(*waiting)
     finally:
         await producer.stop()
+
+
+def _command(*where: str, rate: float, messages: int, clients: int, first: int) -> list[str]:
+    command = [sys.executable, "-m", "bench.publish", *where, "--rate", str(rate), "--messages", str(messages)]
+    return [*command, "--clients", str(clients), "--first", str(first)]
 
 
 async def publish(*where: str, rate: float, rounds: int, clients: int, first: int, everybody: bool = False) -> None:
@@ -137,11 +149,31 @@ async def publish(*where: str, rate: float, rounds: int, clients: int, first: in
     `where` is how the command line names the place. Raises `ServerFailed`.
     """
     messages, taking_turns = (rounds, 0) if everybody else (rounds * clients, clients)
-    command = [sys.executable, "-m", "bench.publish", *where, "--rate", str(rate), "--messages", str(messages)]
-    command += ["--clients", str(taking_turns), "--first", str(first)]
+    command = _command(*where, rate=rate, messages=messages, clients=taking_turns, first=first)
     child = await asyncio.create_subprocess_exec(*on_cores(LOAD, command))
     if await child.wait():
         raise ServerFailed(f"bench.publish ended with {child.returncode}")
+
+
+@contextlib.asynccontextmanager
+async def publisher(*where: str, rate: float, clients: int, first: int = 0) -> AsyncIterator[Callable[[], None]]:
+    """Start a process that is connected and publishes from when what is yielded is called to the end of the context.
+
+    So a measurement that is to begin now does not wait for an interpreter. Raises `ServerFailed`.
+    """
+    command = [*_command(*where, rate=rate, messages=ENDLESS, clients=clients, first=first), "--told"]
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        if await child.stdout.readline() != READY:
+            raise ServerFailed(f"bench.publish ended with {await child.wait()}")
+        yield lambda stdin=child.stdin: stdin.write(b"\n")  # type: ignore[misc]  # a lambda with a default
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
 
 
 def main() -> None:
@@ -156,13 +188,21 @@ def main() -> None:
     parser.add_argument("--clients", type=int, required=True, help="0: every message is for everybody")
     parser.add_argument("--first", type=int, default=0, help="how many messages every client has been sent before")
     parser.add_argument("--size", type=int, default=PAYLOAD, help="bytes of a message, about: %(default)s")
+    parser.add_argument("--told", action="store_true", help="say `ready` when connected, begin at a line on stdin")
     given = parser.parse_args()
     hush()
-    schedule = Schedule(given.rate, given.messages, given.clients, time.monotonic_ns() // 1000)
+
+    async def plan() -> Schedule:
+        if given.told:
+            sys.stdout.buffer.write(READY)
+            sys.stdout.buffer.flush()
+            await asyncio.to_thread(sys.stdin.readline)
+        return Schedule(given.rate, given.messages, given.clients, time.monotonic_ns() // 1000)
+
     if given.redis:
-        uvloop.run(to_redis(given.redis, schedule, given.first, given.size))
+        uvloop.run(to_redis(given.redis, plan, given.first, given.size))
     else:
-        uvloop.run(to_kafka(given.kafka, given.topic, schedule, given.first, given.size))
+        uvloop.run(to_kafka(given.kafka, given.topic, plan, given.first, given.size))
 
 
 if __name__ == "__main__":

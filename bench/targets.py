@@ -54,16 +54,23 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _CONNECT: Final = '{"id":1,"connect":{"token":"{token}"}}\n{"id":2,"subscribe":{"channel":"u{n}"'
-SPEECHES: Final[Mapping[str, Speech]] = {
-    "tocsin": Speech(
+
+
+def speaking(log: str) -> Speech:
+    """Return how a gateway is spoken to by clients whose entries are all in one log."""
+    return Speech(
         request="/ws?hello=1&token={token}",
         first='{"type":"hello"}',
-        again='{"type":"hello","epoch":"{epoch}","cursors":{"inbox/normal":{seq}}}',
+        again=f'{{"type":"hello","epoch":"{{epoch}}","cursors":{{"{log}":{{seq}}}}}}',
         joined='"welcome"',
-        ack='{"type":"ack","log":"inbox/normal","seq":{seq}}',
+        ack=f'{{"type":"ack","log":"{log}","seq":{{seq}}}}',
         epoch='"epoch":"',
         seq='"seq":',
-    ),
+    )
+
+
+SPEECHES: Final[Mapping[str, Speech]] = {
+    "tocsin": speaking("inbox/normal"),
     "centrifuge": Speech(
         request="/connection",
         first=_CONNECT + "}}",

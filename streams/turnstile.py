@@ -7,7 +7,7 @@ backlog of `bulk` from standing in front of `critical`.
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Final
@@ -59,3 +59,27 @@ class Turnstile:
                 turn.set_result(None)
                 return
         self._busy = False
+
+
+class Beside:
+    """Work beside the turnstile, in turns of its own: one at a time, and not more than half of the time.
+
+    After each turn comes a pause as long as the turn was, while an agent of a priority in `live` has turns too.
+    `alive` is told of each turn that has come to its end: long work is no stuck work.
+    """
+
+    def __init__(self, turnstile: Turnstile, live: Iterable[int], alive: Callable[[], None]) -> None:
+        self._turnstile = turnstile
+        self._live = tuple(live)
+        self._alive = alive
+        self._one = asyncio.Lock()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Work for the length of a `with` block."""
+        async with self._one:
+            begun = time.monotonic()
+            yield
+            self._alive()
+            if self._turnstile.busy_lately(self._live):
+                await asyncio.sleep(time.monotonic() - begun)

@@ -10,6 +10,7 @@ from agents.cursors import CursorWriter
 from schemas.records import Sync, SyncRequest, encode
 from schemas.rows import Head, Range, Row
 from streams.runner import Batch
+from streams.turnstile import Beside, Turnstile
 
 LOG, USER = "inbox/normal", "ann"
 
@@ -88,7 +89,8 @@ async def answered(store: Store, around: Around, sessions: int, logs: Sequence[s
         logs=around,
         connections=Connections(),
     )
-    agent = ConnectionsAgent(cast("Any", parts), CursorWriter(cast("Any", store)), partitions=1, backlog=600)
+    beside = Beside(Turnstile(), (), lambda: None)
+    agent = ConnectionsAgent(cast("Any", parts), CursorWriter(cast("Any", store)), beside, partitions=1, backlog=600)
     asked = [
         SyncRequest(USER, f"s{number}", "web", log, number, 10, asked=True)
         for number in range(sessions)

@@ -1,5 +1,6 @@
 """A worker of the model: the real agents, publisher and progress, stepped from effect to effect."""
 
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
@@ -96,6 +97,13 @@ class Job:
             self._running.close()
 
 
+class AtOnce:
+    """Lets answers go as they come: it is steps that order them here."""
+
+    def turn(self) -> contextlib.nullcontext[None]:
+        return contextlib.nullcontext()
+
+
 def publisher_of(stream: str, redis: Redis) -> Publisher:
     publisher = Publisher("redis://127.0.0.1:1/0", "", stream, METRICS)  # never connects
     publisher._redis = redis
@@ -140,7 +148,9 @@ class Worker:
         )
         cursors = Cursors(cast("Any", store))
         self.agents: dict[str, Any] = {
-            "connections": ConnectionsAgent(parts, cursors, partitions=PARTITIONS, backlog=backlog)
+            "connections": ConnectionsAgent(
+                parts, cursors, cast("Any", AtOnce()), partitions=PARTITIONS, backlog=backlog
+            )
         }
         for number, name in enumerate(LANES, 1):
             lane = Lane(name, f"notifications.{name}", number, 1, PARTITIONS, limits.get(name))

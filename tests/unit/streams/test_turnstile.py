@@ -1,10 +1,11 @@
 """One micro-batch at a time, the most urgent first."""
 
 import asyncio
+import time
 
 import pytest
 
-from streams.turnstile import Turnstile
+from streams.turnstile import Beside, Turnstile
 
 
 async def pass_through(turnstile: Turnstile, priority: int, name: str, order: list[str]) -> None:
@@ -79,3 +80,45 @@ async def test_a_turn_that_comes_together_with_a_cancellation_is_passed_on() -> 
     async with asyncio.timeout(1):
         await next_one
     assert order == ["next"]
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("streams.turnstile.asyncio.sleep", sleep)
+    return slept
+
+
+async def test_work_beside_takes_half_of_the_time_while_there_is_live_work(pauses: list[float]) -> None:
+    turnstile, turns = Turnstile(), list[str]()
+    beside = Beside(turnstile, (1, 2), lambda: turns.append("alive"))
+    async with turnstile.turn(3), beside.turn():
+        pass
+    assert pauses == []
+    async with turnstile.turn(2), beside.turn():
+        begun = time.monotonic()
+        while time.monotonic() < begun + 0.001:  # work
+            pass
+    assert len(pauses) == 1
+    assert pauses[0] >= 0.001
+    assert turns == ["alive", "alive"]
+
+
+async def test_work_beside_is_done_one_by_one_and_a_failure_lets_the_next_one_in() -> None:
+    beside, inside = Beside(Turnstile(), (), lambda: None), 0
+
+    async def work() -> None:
+        nonlocal inside
+        async with beside.turn():
+            inside += 1
+            await asyncio.sleep(0)
+            assert inside == 1
+            inside -= 1
+            raise ValueError("boom")
+
+    ended = await asyncio.gather(*(work() for _ in range(20)), return_exceptions=True)
+    assert [str(exc) for exc in ended] == ["boom"] * 20
