@@ -1,4 +1,4 @@
-"""`python -m bench [fairness|latency|priority|whole ...] [--quick]`: tables of figures, each the median of three runs.
+"""`python -m bench [devices|fairness|ladder|latency|priority|whole ...] [--quick]`: tables of figures.
 
 Machines are noisy: compare figures of one run with each other, not with those of another day.
 
@@ -20,9 +20,11 @@ from msgspec.json import encode
 from bench import (
     capacity,
     chain,
+    devices,
     fairness,
     herd,
     inbox,
+    ladder,
     latency,
     population,
     priority,
@@ -97,8 +99,42 @@ async def bench_fairness(ready: Ready, *, quick: bool) -> Figures:
     return [to_builtins(run) for run in runs]
 
 
+async def bench_ladder(ready: Ready, *, quick: bool) -> Figures:
+    """Print the latency at shares of the capacity."""
+    rungs = await ladder.run(ready, seconds=5 if quick else 15)
+    rows = [
+        (f"{one.share:.0%}", f"{one.rate:,.0f}", one.append.p50, one.append.p99, one.due_p50, one.due_p99, one.wrong)
+        for one in rungs
+    ]
+    columns = ("of the capacity", "records/s", "append p50", "p99", "due p50", "p99", "wrong")
+    show(f"To the client in ms, by load; capacity {rungs[0].capacity:,.0f} records/s", columns, rows)
+    return [to_builtins(one) for one in rungs]
+
+
+async def bench_devices(ready: Ready, *, quick: bool) -> Figures:
+    """Print what many devices of one user cost."""
+    results = await devices.run(ready, seconds=5 if quick else 15)
+    rows = [
+        (
+            one.what,
+            one.deliveries,
+            f"{one.deliveries / one.own:,.0f}",
+            f"{one.servers:.1f}",
+            one.p50,
+            one.p99,
+            one.wrong,
+        )
+        for one in results
+    ]
+    columns = ("devices", "deliveries", "per own CPU-s", "servers' CPU-s", "due p50 ms", "p99", "wrong")
+    show(f"{devices.RATE:,.0f} deliveries/s", columns, rows)
+    return [to_builtins(one) for one in results]
+
+
 BENCHES: dict[str, Callable[..., Awaitable[Figures]]] = {
+    "devices": bench_devices,
     "fairness": bench_fairness,
+    "ladder": bench_ladder,
     "latency": bench_latency,
     "priority": bench_priority,
     "whole": bench_whole,

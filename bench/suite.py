@@ -31,8 +31,10 @@ class Step(msgspec.Struct, frozen=True):
 
 STEPS: Final = (
     Step("latency", quick=("--quick", "--stack", "embedded")),
+    Step("ladder"),
     Step("priority"),
     Step("fairness"),
+    Step("devices"),
     Step("whole"),
     Step("tier", quick=("--quick", "--only", "tocsin,centrifuge,ceiling")),
     Step("inbox", quick=("--store", "sqlite", "--rates", "4000", "--seconds", "4", "--rounds", "1")),

@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from bench import chain, herd, inbox, slow, tier
+from bench import chain, herd, inbox, ladder, slow, tier
 from stack.child import Child
 
 
@@ -71,3 +72,21 @@ def test_slow_readers_among_others(tmp_path: Path) -> None:
     finished(tmp_path, "slow", "--only", "gateway", "--seconds", "2", "--rounds", "1", "--json", str(out))
     (row,) = msgspec.json.decode(out.read_bytes(), type=list[slow.Row])
     assert row.wrong == 0
+
+
+@pytest.mark.thorough
+def test_many_devices_of_one_user(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    finished(tmp_path, "devices", "--quick", "--stack", "embedded", "--json", str(out))
+    rows = msgspec.json.decode(out.read_bytes(), type=list[dict[str, Any]])
+    assert [(row["deliveries"], row["wrong"]) for row in rows] == [(10_000, 0), (10_000, 0)]
+    assert all(row["own"] > 0 for row in rows)
+
+
+@pytest.mark.thorough
+def test_latency_by_load(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    finished(tmp_path, "ladder", "--quick", "--stack", "embedded", "--json", str(out))
+    rows = msgspec.json.decode(out.read_bytes(), type=list[dict[str, Any]])
+    assert [row["share"] for row in rows] == list(ladder.SHARES)
+    assert all(row["wrong"] == 0 and row["append"]["count"] > 0 for row in rows)

@@ -17,4 +17,4 @@ def test_those_named_run() -> None:
 def test_an_unknown_one_is_refused_and_the_others_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["latncy"])
-    assert "'latncy'; there are fairness, latency" in capsys.readouterr().err
+    assert "'latncy'; there are devices, fairness, ladder, latency" in capsys.readouterr().err
