@@ -15,7 +15,7 @@ from schemas.errors import SettingsError, StoreError
 
 CONNECT_TIMEOUT: Final = 5.0  # s
 HEARTBEAT: Final = 5.0  # s of silence after which a connection is tried, and s until it counts as lost
-RECONNECT: Final = (0.25, 2.0)  # s: the first and the longest pause between attempts to reach a node again
+RECONNECT: Final = (0.25, 1.0)  # s: the first and the longest pause between attempts to reach a node again
 SCHEMA_PROFILE: Final = "schema"
 SCHEMA_TIMEOUT: Final = 30.0  # s for a change of the schema
 

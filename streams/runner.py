@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 OUTSIDE: Final = (StoreError, KafkaError, OSError, TimeoutError)  # failures of a server, not of a record or of ours
 RETRY_FIRST: Final = 0.1  # s
-RETRY_MAX: Final = 2.0  # s
+RETRY_MAX: Final = 0.5  # s; a server that is back is noticed this much later
 LARGEST_BATCH: Final = 1_000  # records
 SMALLEST_BATCH: Final = 32  # records
 MOST_HELD: Final = 5_000  # records whose ack waits for work beside the turnstile; above it no batch is taken

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from proof.experiment import Run, experiment
 from proof.servers import Name
 from proof.watching import Watching
 from stack.ports import LOOPBACK
+from streams.partitions import home_partition
 from tests.faults.conftest import MakeCluster
+from tests.faults.offsets import PARTITIONS
 
 AWAY = 180.0  # s
 RATE = 150.0  # records a second, all the time
@@ -71,7 +74,7 @@ async def test_180_s_without_a_server_cost_no_memory_and_are_caught_up_with_at_t
             await asyncio.sleep(AWAY)  # the fault itself
             await running.servers.start(server)
         behind, begun, shown = outstanding(run), time.monotonic(), run.devices.swarm.received
-        await run.progress(1_000)  # the server is found again
+        await run.wait(anew(run), "every worker has found the server again")
         await enter(calm)
         begin()
         async with run.more(CRITICAL_BEHIND, NAMES, "critical"):
@@ -95,6 +98,19 @@ async def test_180_s_without_a_server_cost_no_memory_and_are_caught_up_with_at_t
 def outstanding(run: Run) -> float:
     """Return how many acknowledged records have not been shown, for a device."""
     return run.load.acknowledged - run.devices.swarm.received / len(DEVICES)
+
+
+def anew(run: Run) -> Callable[[], bool]:
+    """Return a condition: something of each partition has been shown since. A worker has several."""
+
+    def by_partition() -> Counter[int]:
+        counts: Counter[int] = Counter()
+        for (user, _, _), ids in run.devices.recorder.shown.items():
+            counts[home_partition(user.encode(), PARTITIONS)] += len(ids)
+        return counts
+
+    before = by_partition()
+    return lambda: all(count > before[partition] for partition, count in by_partition().items())
 
 
 def crowd(running: Cluster) -> Crowd:
