@@ -131,6 +131,16 @@ def machines(found: Sequence[Need]) -> dict[str, tuple[int, str]]:
     return {part: (ceil(need.machines), need.resource) for part, need in worst.items()}
 
 
+def processes(found: Sequence[Need]) -> dict[str, int]:
+    """Return how many processes the parts take that use one core each; a partition has one worker at a time."""
+    single = {"gateways": "gateways", "workers": "workers, and partitions at the least", "Redis": "Redis servers"}
+    return {
+        single[need.part]: ceil(need.amount / FULL)
+        for need in found
+        if need.part in single and need.resource == "cores"
+    }
+
+
 def _cost(unit: Unit) -> str:
     return f"{unit.cost:,.0f} bytes" if unit.cost > 1 else f"{unit.cost * 1e6:,.2f} µs"
 
@@ -178,4 +188,6 @@ def main(arguments: Sequence[str]) -> int:
     )
     first = [(part, f"{count:,}", resource) for part, (count, resource) in machines(found).items()]
     show("Machines", ("part", "machines", "full first"), first)
+    counts = [(part, f"{count:,}") for part, count in processes(found).items()]
+    show(f"Processes of one core each, filled to {FULL:.0%}", ("part", "processes"), counts)
     return 0

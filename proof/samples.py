@@ -157,18 +157,14 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     return sum((x - middle_x) * (y - middle_y) for x, y in points) / spread if spread else 0.0
 
 
-def table(found: Iterable[Life]) -> str:
-    """Return lives in lines."""
+def table(found: Sequence[Life]) -> str:
+    """Return lives in lines; those that were too short to be judged are counted."""
+    lasting = sorted((one for one in found if one.settled), key=lambda one: one.name)
+    short = len(list(found)) - len(lasting)
     head = "process          pid      s  first MB  last MB     MB/h  files  threads  verdict"
     rows = [
         f"{one.name:<12} {one.pid:>7} {one.seconds:>6.0f} {one.first:>9.1f} {one.last:>8.1f} {one.drift:>8.2f} "
-        f"{one.files:>+6} {one.threads:>+8}  {_verdict(one)}"
-        for one in found
+        f"{one.files:>+6} {one.threads:>+8}  {'GROWS' if one.grows else 'flat'}"
+        for one in lasting
     ]
-    return "\n".join([head, *rows])
-
-
-def _verdict(life: Life) -> str:
-    if not life.settled:
-        return "too short"
-    return "GROWS" if life.grows else "flat"
+    return "\n".join([head, *rows, *([f"and {short} lives that were too short to be judged"] if short else [])])

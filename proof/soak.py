@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from cli.kafka import hush
 from proof.cluster import Cluster
 from proof.experiment import Run, experiment
 from proof.publishes import dropping
@@ -170,7 +171,8 @@ async def soak(minutes: float, seed: int, folder: Path, servers: Servers) -> Rep
             if what := await soaking.window(windows, min(WINDOW, max(CALM + 10, left)), folder):
                 wrong.append(what)
                 print(what, flush=True)
-            print(f"{(time.monotonic() - begin) / 60:.1f} min: {windows} windows, {soaking.faults}", flush=True)
+            gone = (time.monotonic() - begin) / 60
+            print(f"{gone:.1f} of {minutes:g} min: {windows} windows, {counted(soaking.faults)}", flush=True)
     return Report(minutes, seed, windows, soaking.faults, wrong, lives(sampler.samples))
 
 
@@ -196,6 +198,12 @@ def grown(report: Report) -> list[Life]:
     return [life for life in report.lives if life.grows and life.name.startswith(("worker", "gateway"))]
 
 
+def counted(faults: dict[str, int]) -> str:
+    """Return how many faults there were, and of which kind."""
+    kinds = ", ".join(f"{kind} {times}" for kind, times in sorted(faults.items(), key=lambda item: -item[1]))
+    return f"{sum(faults.values())} faults" + (f": {kinds}" if kinds else "")
+
+
 def main(arguments: list[str]) -> int:
     """Return 0 if every window kept every promise and nothing grows, else 1."""
     parser = argparse.ArgumentParser(prog="python -m proof.soak")
@@ -203,6 +211,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000)
     parser.add_argument("--folder", type=Path, default=Path(".tocsin") / "soak")
     given = parser.parse_args(arguments)
+    hush()
     folder = given.folder / time.strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
     print(f"seed {given.seed}; histories and samples: {folder}", flush=True)
@@ -210,9 +219,7 @@ def main(arguments: list[str]) -> int:
         report = asyncio.run(soak(given.minutes, given.seed, folder, servers))
     (folder / "soak.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)))
     print(table(report.lives))
-    print(
-        f"{report.windows} windows, {len(report.wrong)} broken; {sum(report.faults.values())} faults: {report.faults}"
-    )
+    print(f"{report.windows} windows, {len(report.wrong)} broken; {counted(report.faults)}")
     return int(bool(report.wrong or grown(report)))
 
 

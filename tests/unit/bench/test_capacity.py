@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.capacity import FULL, Load, Machine, machines, main, needs, units
+from bench.capacity import FULL, Load, Machine, machines, main, needs, processes, units
 
 TIER = {
     "target": "Tocsin, gateway", "load": "5000 messages/s to one each",
@@ -44,6 +44,15 @@ def test_the_fullest_resource_says_how_many_machines_a_part_takes() -> None:
     assert by["Cassandra", "cores"].amount == pytest.approx(3 * 10_000 * 200e-6)
     assert machines(found)["gateways"] == (17, "memory")
     assert machines(found)["workers"] == (1, "cores")
+
+
+def test_what_uses_one_core_takes_so_many_processes() -> None:
+    found = needs(units(FIGURES), Load(connections=0, joins=0, deliveries=1_000_000, records=10_000), Machine())
+    assert processes(found) == {
+        "gateways": 50,  # 30 µs a delivery
+        "workers, and partitions at the least": 2,  # 100 µs a record
+        "Redis servers": 9,  # 5 µs a delivery
+    }
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_long_life_is_judged_by_its_second_half(growth: float, files: float, g
 def test_a_short_life_is_shown_and_not_judged() -> None:
     found = lives([*samples(1, LONG - 20, growth=500), *samples(2, 40)])
     assert [(life.pid, life.settled, life.grows) for life in found] == [(1, False, False), (2, False, False)]
-    assert "too short" in table(found)
+    assert "too short to be judged" in table(found)
 
 
 def test_a_process_is_looked_at() -> None:
