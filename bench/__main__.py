@@ -3,7 +3,7 @@
 Machines are noisy: compare figures of one run with each other, not with those of another day.
 
 `all` runs what `make bench` does. Besides it `capacity`, `chain`, `herd`, `inbox`, `population`, `rebalance`,
-`recovery`, `slow` and `tier` have options of their own: `python -m bench NAME --help`.
+`recovery`, `rows`, `slow` and `tier` have options of their own: `python -m bench NAME --help`.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from bench import (
     priority,
     rebalance,
     recovery,
+    rows,
     slow,
     suite,
     tier,
@@ -160,6 +161,7 @@ CHECKS: dict[str, Callable[[Sequence[str]], int]] = {
     "population": population.main,
     "rebalance": rebalance.main,
     "recovery": recovery.main,
+    "rows": rows.main,
     "slow": slow.main,
     "tier": tier.main,
 }

@@ -1,7 +1,7 @@
 """From unit costs to machines: `python -m bench capacity FIGURES --help`, of the file that `make bench` writes.
 
-Every figure is the median of rows of one benchmark, which the table names. A machine is filled to `FULL` of its cores
-and memory, so that the loss of some of many is borne.
+Every figure is the median of rows of one benchmark, which the table names. A machine is filled to `FULL` of its cores,
+memory and disk, so that the loss of some of many is borne.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import msgspec
 
 from bench.measure import show
 
-FULL: Final = 0.6  # of cores, memory and network
+FULL: Final = 0.6  # of cores, memory, network and disk
 COPIES: Final = 3  # replicas of a row in Cassandra, of a record in Kafka
 DAY: Final = 86_400  # s
 
@@ -30,14 +30,16 @@ class Load(msgspec.Struct, frozen=True):
     joins: float = 100_000_000 / 1_800  # a connection lasts half an hour
     deliveries: float = 6_000_000
     records: float = 5 * 1_000_000_000 / DAY  # a day's notifications, five times as many at the peak
+    kept: float = 30 * 1_000_000_000  # entries of thirty days
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """A machine: cores like those that were measured, bytes of memory, bytes a second of network."""
+    """A machine: cores like those that were measured, bytes of memory and disk, bytes a second of network."""
 
     cores: int = 16
     memory: float = 64 * 1024**3
     network: float = 10e9 / 8
+    disk: float = 4e12
 
 
 class Unit(msgspec.Struct, frozen=True):
@@ -59,6 +61,7 @@ class Units(msgspec.Struct, frozen=True):
     record: Unit  # of a worker, CPU-s
     record_cassandra: Unit  # of Cassandra and one copy, CPU-s
     record_kafka: Unit  # of Kafka and one copy, CPU-s
+    row: Unit  # of one copy on Cassandra's disk, bytes
 
 
 def units(figures: Mapping[str, Rows]) -> Units:
@@ -89,6 +92,7 @@ def units(figures: Mapping[str, Rows]) -> Units:
         record=of(inbox, worker, lambda row: row["cpu"] / row["records"]),
         record_cassandra=of(inbox, worker, lambda row: row["others"]["cassandra"] / row["records"]),
         record_kafka=of(inbox, worker, lambda row: row["others"]["kafka"] / row["records"]),
+        row=of([row for row in figures["rows"] if row["store"] == "cassandra"], "rows", lambda row: row["disk"]),
     )
 
 
@@ -111,12 +115,14 @@ def needs(costs: Units, load: Load, machine: Machine) -> list[Need]:
     gateway = load.deliveries * costs.delivery.cost + load.joins * costs.join.cost + load.connections * costs.idle.cost
     memory = load.connections * costs.connection.cost
     network = load.deliveries * costs.delivery_bytes.cost
+    disk = load.kept * costs.row.cost * COPIES
     return [
         cores("gateways", gateway, f"{costs.delivery.source}; {costs.join.source}"),
         Need("gateways", "memory", memory, memory / (machine.memory * FULL), costs.connection.source),
         Need("gateways", "network", network, network / (machine.network * FULL), costs.delivery_bytes.source),
         cores("workers", load.records * costs.record.cost, costs.record.source),
         cores("Cassandra", load.records * costs.record_cassandra.cost * COPIES, costs.record_cassandra.source),
+        Need("Cassandra", "disk", disk, disk / (machine.disk * FULL), costs.row.source),
         cores("Kafka", load.records * costs.record_kafka.cost * COPIES, costs.record_kafka.source),
         cores("Redis", load.deliveries * costs.delivery_redis.cost, costs.delivery_redis.source),
     ]
@@ -163,8 +169,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--deliveries", type=float, default=usual.deliveries, help="a second, at the peak: %(default)s")
     parser.add_argument("--records", type=float, default=usual.records, help="a second, at the peak: %(default).0f")
     parser.add_argument("--joins", type=float, default=usual.joins, help="connections begun a second: %(default).0f")
+    parser.add_argument("--kept", type=float, default=usual.kept, help="entries in the store: %(default).0f")
     given = parser.parse_args(arguments)
-    load = Load(given.connections, given.joins, given.deliveries, given.records)
+    load = Load(given.connections, given.joins, given.deliveries, given.records, given.kept)
     try:
         costs = units(msgspec.json.decode(given.figures.read_bytes())["figures"])
     except OSError as exc:

@@ -1,6 +1,7 @@
 """Fills a store with rows of users who are not measured, so that it is as large as after years."""
 
 import asyncio
+import random
 import sys
 import time
 from typing import Final
@@ -16,17 +17,24 @@ LOG: Final = "inbox/normal"
 ROWS: Final = 100  # of each user
 AT_ONCE: Final = 16  # appends in flight
 SAY_EVERY: Final = 10.0  # s
+WORDS: Final = 18  # of a body, about 110 bytes
 _DIGEST: Final = bytes(16)
+_ENDS: Final = ("a", "em", "ing", "o")
+_VOCABULARY: Final = [f"{a}{b}{c}" for a in ("ba", "ste", "o", "ri", "ko") for b in "lnrst" for c in _ENDS]
 
 
 def history(user: str) -> Append:
     """Return all rows of a user."""
-    said = Notification(user=user, kind="order.paid", title="Your order is paid", body="x" * 110)
-    now = 1_700_000_000_000
+    dice, now = random.Random(user), 1_700_000_000_000
+
+    def said() -> Notification:
+        body = " ".join(dice.choices(_VOCABULARY, k=WORDS))
+        return Notification(user=user, kind="order.paid", title="Your order is paid", body=body)
+
     rows = [
         Row(
             seq=seq, src=seq, n=seq, key=f"{user}-{seq}", digest=_DIGEST, ts=now, expires=0, device="",
-            frame=notification_frame(said, log=LOG, seq=seq, n=seq, id_=f"{user}-{seq}", ts_ms=now),
+            frame=notification_frame(said(), log=LOG, seq=seq, n=seq, id_=f"{user}-{seq}", ts_ms=now),
         )
         for seq in range(1, ROWS + 1)
     ]  # fmt: skip

@@ -39,6 +39,7 @@ STEPS: Final = (
     Step("tier", quick=("--quick", "--only", "tocsin,centrifuge,ceiling")),
     Step("inbox", quick=("--store", "sqlite", "--rates", "4000", "--seconds", "4", "--rounds", "1")),
     Step("chain"),
+    Step("rows"),
     Step("herd", full=("--only", "gateway,centrifuge,chain-cassandra")),
     Step("slow"),
     Step("population", full=("--connections", "20000,50000,100000")),

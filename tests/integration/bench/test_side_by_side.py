@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import chain, herd, inbox, ladder, slow, tier
+from bench import chain, herd, inbox, ladder, rows, slow, tier
 from stack.child import Child
 
 
@@ -90,3 +90,12 @@ def test_latency_by_load(tmp_path: Path) -> None:
     rows = msgspec.json.decode(out.read_bytes(), type=list[dict[str, Any]])
     assert [row["share"] for row in rows] == list(ladder.SHARES)
     assert all(row["wrong"] == 0 and row["append"]["count"] > 0 for row in rows)
+
+
+@pytest.mark.thorough
+def test_what_rows_take_on_disk(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    finished(tmp_path, "rows", "--rows", "5000", "--json", str(out))
+    found = {row.store: row for row in msgspec.json.decode(out.read_bytes(), type=list[rows.Row])}
+    assert all(100 < found[store].disk < 2_000 for store in ("cassandra", "sqlite"))
+    assert found["cassandra"].cpu > 0

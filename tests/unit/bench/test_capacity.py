@@ -19,7 +19,9 @@ INBOX = {
     "store": "cassandra", "rate": 20_000.0, "records": 1_000, "cpu": 0.1,
     "others": {"cassandra": 0.2, "kafka": 0.05, "redis": 0.01},
 }  # fmt: skip
+ROWS = {"store": "cassandra", "disk": 200.0}
 FIGURES = {
+    "rows": [ROWS, ROWS | {"store": "sqlite", "disk": 900.0}],
     "tier": [TIER, TIER | {"cpu": 0.02}, TIER | {"cpu": 0.5}, TIER | {"target": "centrifuge", "cpu": 9.0}],
     "population": [POPULATION, POPULATION | {"connections": 1_000, "pss": 1}],
     "inbox": [INBOX, INBOX | {"rate": 200.0, "cpu": 5.0}, INBOX | {"store": "sqlite", "cpu": 7.0}],
@@ -36,12 +38,13 @@ def test_a_unit_cost_is_the_median_of_the_rows_that_are_meant() -> None:
 
 
 def test_the_fullest_resource_says_how_many_machines_a_part_takes() -> None:
-    load = Load(connections=10_000_000, joins=1_000, deliveries=1_000_000, records=10_000)
-    found = needs(units(FIGURES), load, Machine(cores=10, memory=10e9, network=1e9))
+    load = Load(connections=10_000_000, joins=1_000, deliveries=1_000_000, records=10_000, kept=1e9)
+    found = needs(units(FIGURES), load, Machine(cores=10, memory=10e9, network=1e9, disk=1e12))
     by = {(need.part, need.resource): need for need in found}
     assert by["gateways", "cores"].amount == pytest.approx(1_000_000 * 30e-6 + 1_000 * 200e-6 + 10)
     assert by["gateways", "memory"].machines == pytest.approx(10_000_000 * 10_000 / (10e9 * FULL))
     assert by["Cassandra", "cores"].amount == pytest.approx(3 * 10_000 * 200e-6)
+    assert by["Cassandra", "disk"].machines == pytest.approx(1e9 * 200 * 3 / (1e12 * FULL))
     assert machines(found)["gateways"] == (17, "memory")
     assert machines(found)["workers"] == (1, "cores")
 
