@@ -158,9 +158,9 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def table(found: Sequence[Life]) -> str:
-    """Return lives in lines; those that were too short to be judged are counted."""
-    lasting = sorted((one for one in found if one.settled), key=lambda one: one.name)
-    short = len(list(found)) - len(lasting)
+    """Return lives in lines, in the order in which they come; those that were too short to be judged are counted."""
+    lasting = [one for one in found if one.settled]
+    short = len(found) - len(lasting)
     head = "process          pid      s  first MB  last MB     MB/h  files  threads  verdict"
     rows = [
         f"{one.name:<12} {one.pid:>7} {one.seconds:>6.0f} {one.first:>9.1f} {one.last:>8.1f} {one.drift:>8.2f} "
