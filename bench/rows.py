@@ -1,7 +1,7 @@
 """What entries take on the store's disk: `python -m bench rows --help`.
 
-A store is filled with rows of users who have a hundred each; their bodies are words at random, so that compression
-finds what it would find in ordinary text. Cassandra writes its tables out before its folder is looked at.
+A store is filled with rows of users who have a hundred each; their bodies are made-up words at random, so that
+compression does not find the same text over and over. Cassandra writes its tables out before its folder is looked at.
 """
 
 import argparse
@@ -10,14 +10,14 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import uvloop
 
-from bench.filling import fill
+from bench.filling import ROWS, fill
 from bench.measure import chosen, cpu_seconds, show, since
 from proof.servers import Servers
 from store import cluster
@@ -71,7 +71,8 @@ async def in_sqlite(folder: Path, rows: int) -> Row:
 
 async def in_cassandra(folder: Path, rows: int) -> Row:
     """Fill a server of our own, and let it write everything out."""
-    async with _server(folder) as servers:
+    with Servers(folder / "servers") as servers:
+        await servers.start("cassandra")
         url = f"cassandra://{servers.address('cassandra')}/{KEYSPACE}"
         await migrations(url).apply()
         pids = {"cassandra": servers.pid("cassandra")}
@@ -81,13 +82,6 @@ async def in_cassandra(folder: Path, rows: int) -> Row:
         await asyncio.to_thread(_flush, url)
         disk = await settled(folder / "servers" / "cassandra" / "data" / KEYSPACE, "log_rows-*/*")
     return Row("cassandra", rows, disk / rows, spent / rows, took)
-
-
-@contextlib.asynccontextmanager
-async def _server(folder: Path) -> AsyncIterator[Servers]:
-    with Servers(folder / "servers") as servers:
-        await servers.start("cassandra")
-        yield servers
 
 
 def _flush(url: str) -> None:
@@ -117,10 +111,12 @@ def main(arguments: Sequence[str]) -> int:
     """Print a line for each store."""
     parser = argparse.ArgumentParser(prog="python -m bench rows", description=__doc__)
     parser.add_argument("--store", default="cassandra,sqlite", help="separated by commas: %(default)s")
-    parser.add_argument("--rows", type=int, default=500_000, help="%(default)s")
+    parser.add_argument("--rows", type=int, default=500_000, help=f"whole users of {ROWS}; %(default)s")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args(arguments)
-    found = uvloop.run(run(chosen(parser, given.store, STORES), given.rows))
+    if given.rows < ROWS:
+        parser.error(f"--rows is {given.rows}; a user has {ROWS}, and there has to be one")
+    found = uvloop.run(run(chosen(parser, given.store, STORES), given.rows // ROWS * ROWS))
     columns = ("store", "rows", "bytes a row", "the server's CPU µs a row", "rows/s")
     lines = [(one.store, f"{one.rows:,}", one.disk, one.cpu * 1e6, f"{one.rows / one.seconds:,.0f}") for one in found]
     show("What entries take on disk, one copy", columns, lines)

@@ -92,6 +92,12 @@ def test_latency_by_load(tmp_path: Path) -> None:
     assert all(row["wrong"] == 0 and row["append"]["count"] > 0 for row in rows)
 
 
+def test_too_few_rows_for_one_user_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        rows.main(["--rows", "99"])
+    assert "--rows is 99; a user has 100, and there has to be one" in capsys.readouterr().err
+
+
 @pytest.mark.thorough
 def test_what_rows_take_on_disk(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
