@@ -1,22 +1,23 @@
 """From the bus to sessions: hands out what a message brings, and syncs the sessions that may have missed something.
 
 Nearly every delivery is one entry that is just what its sessions wait for. Such an entry is framed once and written to
-each at once (`Session.passes`); everything else is handed to all sessions first and flushed after that, so that a
+each at once (`Reading.passes`); everything else is handed to all sessions first and flushed after that, so that a
 session gets one write for all that is ready.
 """
 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from gateway.effects import AnnouncePartition, FeedEffect
 from gateway.feed import Feed
+from gateway.framing import framed
 from gateway.outbox import Outbox, partition_of
 from gateway.peer import Peer
 from gateway.roster import Roster
-from schemas.bus import Answer, Beat, Delivery, Opening, Packed
+from schemas.bus import Answer, Beat, Delivery, Opening, Packed, Run
 from schemas.records import OpenSession
 from telemetry.gateway import GatewayMetrics
 
@@ -66,9 +67,8 @@ class Dispatch:
                 if self._served >= CHUNK:
                     now = await self._let_others_run(now)
             for delivery in part.deliveries:
-                sessions = delivery.sessions
-                for some in (sessions,) if len(sessions) <= CHUNK else _chunks(sessions):
-                    self._deliver(delivery, some, now)
+                for sessions in _chunks(delivery.sessions):
+                    self._deliver(delivery, sessions, now)
                     if self._served >= CHUNK:
                         now = await self._let_others_run(now)
             for answer in part.answers:
@@ -86,6 +86,7 @@ class Dispatch:
     def _open(self, opening: Opening, now: float) -> None:
         if (peer := self._roster.sessions.get(opening.session)) is not None:
             peer.session.open(opening, now)
+            self._roster.reads(peer.session)
             self._touch(peer)
 
     def _answer(self, answer: Answer, now: float) -> None:
@@ -93,26 +94,33 @@ class Dispatch:
             peer.session.answer(answer, now)
             self._touch(peer)
 
-    def _deliver(self, delivery: Delivery, sessions: Sequence[str], now: float) -> None:
+    def _deliver(self, delivery: Delivery, sessions: list[str], now: float) -> None:
         runs = delivery.runs
-        frames = [run.frame for run in runs if run.frame is not None] if len(runs) == 1 else []  # of one lone entry
-        here, passed = self._roster.sessions, 0
+        if len(runs) == 1 and (frame := runs[0].frame) is not None:
+            sessions = self._pass(runs[0], framed(frame), sessions)
         for session in sessions:
-            peer = here.get(session)
-            if peer is None:
+            if (peer := self._roster.sessions.get(session)) is None:
                 self._disown(delivery.user, session, now)
-            elif frames and not peer.dirty and peer.session.passes(runs[0]):
-                passed += 1
-                if waiting := peer.transport.send(frames):
-                    peer.session.buffered(waiting, now)
-                    self._flush(peer, now)
             else:
                 peer.session.deliver(runs, now)
                 self._touch(peer)
-        self._served += passed
-        if passed:
-            what = runs[0].log, runs[0].ts
+
+    def _pass(self, entry: Run, data: bytes, sessions: list[str]) -> list[str]:
+        """Write an entry, framed, to the sessions that wait for just this one; return the others."""
+        first, last = entry.first, entry.last
+        reading_of = self._roster.readers(entry.log).get
+        others = []
+        for session in sessions:
+            reading = reading_of(session)
+            if reading is not None and reading.passes(first, last):
+                reading.write(data)
+            else:
+                others.append(session)
+        if passed := len(sessions) - len(others):
+            self._served += passed
+            what = entry.log, entry.ts
             self._passed[what] = self._passed.get(what, 0) + passed
+        return others
 
     def _touch(self, peer: Peer) -> None:
         """Flush a session before others run."""
@@ -195,4 +203,6 @@ class Dispatch:
 
 
 def _chunks(sessions: list[str]) -> list[list[str]]:
+    if len(sessions) <= CHUNK:
+        return [sessions]
     return [sessions[at : at + CHUNK] for at in range(0, len(sessions), CHUNK)]

@@ -16,6 +16,9 @@ class Transport(Visited, Protocol):
     def send(self, frames: list[bytes]) -> int:
         """Hand frames over, in order, and return how many bytes wait for the network."""
 
+    def write(self, data: bytes) -> object:
+        """Hand over what is framed already; `Session.choke` is called where the network does not take it."""
+
     def close(self, code: int, reason: str) -> None:
         """End it with a code of `gateway.codes`; the hub is told by `gone`, at once or later."""
 

@@ -14,6 +14,7 @@ log comes `synced` and live entries flow again; if the page ends first comes `ga
 client's next `sync`. Entries of a page may repeat what the client has; it drops them by its cursor.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from gateway.bucket import Pace
@@ -31,6 +32,12 @@ MAX_GRACE: Final = 8.0
 MOST_TRIES: Final = 16  # counted; asks go on
 NEVER: Final = float("inf")
 BULK_LOG: Final = "inbox/bulk"
+
+Write = Callable[[bytes], object]  # hands bytes to the network
+
+
+def _nowhere(_data: bytes) -> None:
+    """Stand in until a reading is clear for the first time."""
 
 
 class Outlet:
@@ -60,8 +67,8 @@ class Reading:
     """The state of one log in one session; `expected` is 0 until the log is opened."""
 
     __slots__ = (
-        "_announced", "_asked", "_grace", "_held", "_held_bytes", "_limit", "_retry_at", "_syncing", "_tries",
-        "_unsure", "_until", "expected", "head", "name", "opened_at", "pace", "sent",
+        "_announced", "_asked", "_grace", "_held", "_held_bytes", "_limit", "_next", "_retry_at", "_syncing", "_tries",
+        "_unsure", "_until", "expected", "head", "name", "opened_at", "pace", "sent", "write",
     )  # fmt: skip
 
     def __init__(self, name: str, pace: Pace | None = None) -> None:
@@ -82,12 +89,15 @@ class Reading:
         self._until = 0  # last seq of the client's page, 0: no page
         self._syncing = False  # the client waits for the end of its page
         self._announced = 0  # last seq of the last `gap`
+        self._next: int | None = None  # the seq that passes
+        self.write: Write = _nowhere  # what is ready as bytes for the network goes here while the reading is clear
 
     def open(self, opening: LogOpening, out: Outlet, now: float) -> None:
         """Begin after `opening.after`, or, if that was done already, learn the head.
 
         The worker sends the first window of the backlog by itself, so the first ask waits for it.
         """
+        self._next = None
         self.head = max(self.head, opening.head)
         if self.expected:
             return
@@ -108,6 +118,7 @@ class Reading:
 
     def take(self, run: Run, out: Outlet) -> None:
         """Hand a run on, hold it until what is before it came, or drop it."""
+        self._next = None
         self.head = max(self.head, run.last)
         if run.reason == GAP:
             if self._grace:
@@ -122,22 +133,36 @@ class Reading:
         else:
             self._hold(run)
 
-    def passes(self, entry: Run) -> bool:
-        """Step over an entry that is next if no page, pace, ask, doubt or held run has a say; else change nothing."""
+    def clear(self, write: Write) -> None:
+        """Let the entries that come next pass, if no page, pace, ask, doubt or held run has a say.
+
+        Every other call that may change that ends it, so this is said again after them.
+        """
         if (
-            entry.first != self.expected
-            or entry.first <= self.head
-            or self._asked >= 0
-            or self._until
-            or self._unsure
-            or self._held
-            or self.pace is not None
+            self._next is None
+            and 0 < self.expected > max(self.head, self.sent)
+            and self._asked < 0
+            and not self._until
+            and not self._unsure
+            and not self._held
+            and self.pace is None
         ):
+            self._next, self._tries, self.write = self.expected, 0, write
+
+    def halt(self) -> None:
+        """Let nothing pass."""
+        self._next = None
+
+    def passes(self, first: int, last: int) -> bool:
+        """Step over an entry that is just what comes next while the reading is clear; its frame is for `write`.
+
+        False: nothing has changed. This is the way of nearly all deliveries. With many sessions each of them finds its
+        memory cold, so it looks at this object alone.
+        """
+        if self._next != first:
             return False
-        self.head = entry.last
-        self.expected = entry.last + 1
-        self.sent = max(self.sent, entry.last)
-        self._tries = 0
+        self._next = self.expected = last + 1
+        self.head = self.sent = last
         return True
 
     def _room(self, out: Outlet) -> bool:
@@ -190,6 +215,7 @@ class Reading:
 
     def answer(self, answer: Answer, out: Outlet) -> None:
         """Take the answer to an ask; where it ends the client's page, say so. `pump` comes after it."""
+        self._next = None
         self.head = max(self.head, answer.head)
         before = self.expected
         if self._syncing and answer.asked and self._asked == answer.after and self.head < before - 1:
@@ -222,6 +248,7 @@ class Reading:
 
     def sync(self, after: int, limit: int) -> None:
         """Begin the page (after, after + limit] that the client wants. `pump` comes after it."""
+        self._next = None
         self.expected = after + 1
         self._until = after + limit
         self._syncing = True
@@ -229,6 +256,7 @@ class Reading:
 
     def suspect(self) -> None:
         """Something may have been lost without a trace: ask, even though no hole is known. `pump` comes after it."""
+        self._next = None
         self._unsure = bool(self.expected)
         self._asked, self._grace = -1, False
 
@@ -248,6 +276,7 @@ class Reading:
 
     def pump(self, out: Outlet, now: float) -> None:
         """Hand on what can be, and ask for what is missing unless that was done a moment ago."""
+        self._next = None
         if not self.expected:
             return
         self.pass_time(now)

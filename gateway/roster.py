@@ -1,10 +1,12 @@
-"""Who is here: every session of this process, by id and by partition, and who has just left."""
+"""Who is here: every session of this process, by id and by partition, what it reads, and who has just left."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from gateway.peer import Peer
+from gateway.reading import Reading
+from gateway.session import Session
 
 REMEMBERED: Final = 10.0  # s in which a session that has left is remembered: its worker is being told
 
@@ -14,6 +16,7 @@ class Roster:
 
     def __init__(self) -> None:
         self.sessions: dict[str, Peer] = {}
+        self._readers: dict[str, dict[str, Reading]] = {}  # by log, then by session
         self._by_partition: defaultdict[int, set[Peer]] = defaultdict(set)
         self._left: dict[str, float] = {}  # by session, oldest first
 
@@ -22,11 +25,25 @@ class Roster:
         self.sessions[peer.session.id] = peer
         self._by_partition[peer.partition].add(peer)
 
+    def reads(self, session: Session) -> None:
+        """Enter what a session reads; again when it reads more."""
+        for log, reading in session.readings.items():
+            self._readers.setdefault(log, {})[session.id] = reading
+
+    def readers(self, log: str) -> Mapping[str, Reading]:
+        """Return what reads a log, by session."""
+        return self._readers.get(log, {})
+
     def remove(self, peer: Peer, now: float) -> bool:
         """Strike a session out; return whether it was there."""
         if self.sessions.pop(peer.session.id, None) is None:
             return False
         self._by_partition[peer.partition].discard(peer)
+        for log in peer.session.readings:
+            readers = self._readers.get(log, {})
+            readers.pop(peer.session.id, None)
+            if not readers:
+                self._readers.pop(log, None)
         self.note_left(peer.session.id, now)
         return True
 

@@ -13,7 +13,7 @@ import msgspec
 from gateway import codes
 from gateway.bucket import LIMITS, Bucket, Limits, Pace
 from gateway.effects import Acknowledge, CheckToken, CloseWith, Connect
-from gateway.reading import BULK_LOG, HARD, MOST_TRIES, NEVER, SOFT, Outlet, Reading
+from gateway.reading import BULK_LOG, HARD, MOST_TRIES, NEVER, SOFT, Outlet, Reading, Write
 from schemas import frames
 from schemas.bus import Answer, Opening, Run
 from schemas.errors import BadFrame
@@ -129,14 +129,6 @@ class Session:
         reading = self.readings[log] = Reading(log, pace)
         return reading
 
-    def passes(self, entry: Run) -> bool:
-        """Take an entry that is just the next one while nothing waits; its frame is the caller's to send.
-
-        False: nothing has changed, and `deliver` takes it. Most deliveries pass, at a third of what `deliver` costs.
-        """
-        reading = self.readings.get(entry.log)
-        return reading is not None and not self.out.filled and not self.closed and reading.passes(entry)
-
     def deliver(self, runs: Iterable[Run], now: float) -> None:
         """Take runs of a delivery; before the session is opened they are held."""
         if self.closed:
@@ -183,6 +175,23 @@ class Session:
         return sum(reading.held for reading in self.readings.values())
 
     # From the transport and the clock
+
+    def clear(self, write: Write) -> None:
+        """Let entries that are just what comes next pass to `write` (`Reading.passes`), unless something waits."""
+        if self.closed or self.out.filled:
+            self._halt()
+            return
+        for reading in self.readings.values():
+            reading.clear(write)
+
+    def _halt(self) -> None:
+        for reading in self.readings.values():
+            reading.halt()
+
+    def choke(self, size: int) -> None:
+        """Learn from within a write that the transport holds so many bytes; `buffered` is said after it."""
+        self.out.filled, self.out.stuck = size, True
+        self._halt()
 
     def buffered(self, size: int, now: float) -> None:
         """Learn how many bytes the transport holds after a flush, or now that it has drained."""
@@ -235,6 +244,7 @@ class Session:
         """End the session with a code of `gateway.codes`; nothing leaves it after that."""
         if not self.closed:
             self.closed = True
+            self._halt()
             self.out.effects.append(CloseWith(code, reason or codes.REASONS[code]))
 
     def drain(self, after: int) -> None:

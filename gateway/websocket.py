@@ -45,7 +45,7 @@ class WebSocket(asyncio.Protocol):
 
     __slots__ = (
         "_clock", "_close_by", "_entrance", "_fragments", "_hub", "_incoming", "_open_by", "_paused", "_peer",
-        "_ping_at", "_protocol", "_seen", "_transport", "_unlisted", "slot",
+        "_ping_at", "_protocol", "_seen", "_transport", "_unlisted", "slot", "write",
     )  # fmt: skip
 
     kind = "ws"
@@ -72,6 +72,7 @@ class WebSocket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the request."""
         self._transport = cast("asyncio.Transport", transport)
+        self.write = self._transport.write
         self._transport.set_write_buffer_limits(high=SOFT, low=LOW)
         self._hub.wheel.schedule(self, self._open_by)
 
@@ -95,8 +96,10 @@ class WebSocket(asyncio.Protocol):
         self._unlisted(self)
 
     def pause_writing(self) -> None:
-        """More than SOFT bytes wait; the session learns it with its next frame, or at the next look."""
+        """More than SOFT bytes wait; what the session cannot do at once it does with its next flush or look."""
         self._paused = True
+        if self._peer is not None:
+            self._peer.session.choke(self._transport.get_write_buffer_size())
         self._hub.wheel.schedule(self, self._clock() + LOOK_AGAIN)
 
     def resume_writing(self) -> None:

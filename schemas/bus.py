@@ -14,7 +14,7 @@ import msgspec
 GAP: Final = "gap"  # the reason of a run that says: these entries exist and are not in this message
 
 
-class Run(msgspec.Struct, frozen=True, array_like=True):
+class Run(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Entries `first` to `last` of a log for the sessions of a delivery.
 
     `frame` is the text frame of the one entry (first == last); without it there is nothing to show, because of
@@ -29,7 +29,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
     reason: str = ""
 
 
-class Delivery(msgspec.Struct, frozen=True, array_like=True):
+class Delivery(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Runs for sessions of one user, ordered within each log."""
 
     user: str

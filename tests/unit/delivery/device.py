@@ -8,6 +8,7 @@ from gateway import codes
 from gateway.hub import Hub
 from gateway.peer import Peer
 from schemas.logs import INBOX_LOGS
+from tests.unit.gateway.wire import unframed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,6 +108,11 @@ class Wire:
             return 0
         self._waiting += frames
         return sum(map(len, self._waiting))
+
+    def write(self, data: bytes) -> None:
+        if waiting := self.send([unframed(data)]):
+            assert self.peer is not None
+            self.peer.session.choke(waiting)
 
     def close(self, code: int, _reason: str) -> None:
         assert codes.reconnects(code), code

@@ -15,12 +15,13 @@ from gateway.peer import Peer
 from gateway.reading import HARD
 from schemas.bus import Delivery, LogOpening, Opening, Packed, Part, Run
 from telemetry.gateway import GatewayMetrics
+from tests.unit.gateway.wire import unframed
 
 LOG = "inbox/normal"
 
 
 class Transport:
-    """A way out that keeps what it is given; `stuck` bytes wait in it."""
+    """A way out of `peer` that keeps what it is given; `stuck` bytes wait in it."""
 
     kind = "ws"
     slot = 0
@@ -29,6 +30,7 @@ class Transport:
         self.seqs: list[int] = []
         self.writes = 0
         self.stuck = 0
+        self.peer: Peer | None = None
 
     def visit(self, now: float) -> float:
         return now + 60
@@ -37,6 +39,12 @@ class Transport:
         self.writes += 1
         self.seqs += [seq for frame in frames if (seq := json.loads(frame).get("seq"))]
         return self.stuck
+
+    def write(self, data: bytes) -> None:
+        self.send([unframed(data)])
+        if self.stuck:
+            assert self.peer is not None
+            self.peer.session.choke(self.stuck)
 
     def close(self, code: int, reason: str) -> None:
         pass
@@ -53,7 +61,8 @@ class Office:
         self.peers: list[Peer] = []
         for number, transport in enumerate(self.transports):
             claims = Claims(f"u{number}", "phone", 60.0)
-            self.peers.append(self.hub.admit(transport, claims, hello=False, now=0.0))
+            transport.peer = self.hub.admit(transport, claims, hello=False, now=0.0)
+            self.peers.append(transport.peer)
         self._numbered = 0
         self.take(openings=[Opening(peer.session.id, "e", [LogOpening(LOG, 0, 0, 0)]) for peer in self.peers])
         for transport in self.transports:

@@ -26,6 +26,9 @@ class Transport:
     def send(self, frames: list[bytes]) -> int:
         return 0
 
+    def write(self, data: bytes) -> None:
+        pass
+
     def close(self, code: int, reason: str) -> None:
         pass
 

@@ -95,6 +95,7 @@ class Machine(RuleBasedStateMachine):
         out = session.out
         for _ in range(1000):
             if not out.frames and not out.effects:
+                session.clear(self.write)
                 return
             frames, out.frames = out.frames, []
             self.send(frames)
@@ -106,6 +107,14 @@ class Machine(RuleBasedStateMachine):
                 elif isinstance(effect, Connect | AskSync):
                     self.records.append(effect)
         raise AssertionError("the session never comes to rest")
+
+    def write(self, frame: bytes) -> None:
+        """The transport takes what passed; a slow one says at once that it is full."""
+        assert self.session is not None
+        self.device.receive(json.loads(frame))
+        if self.slow:
+            self.stuck += len(frame)
+            self.session.choke(self.stuck)
 
     def send(self, frames: list[bytes]) -> None:
         """The transport takes frames: the device has them, and a slow one keeps them waiting."""
@@ -188,11 +197,18 @@ class Machine(RuleBasedStateMachine):
             self.session.open(message, self.now)
         elif isinstance(message, Answer):
             self.session.answer(message, self.now)
-        elif len(message) == 1 and message[0].frame is not None and self.session.passes(message[0]):
-            self.send([message[0].frame])
-        else:
+        elif not self.pass_alone(message):
             self.session.deliver(message, self.now)
         self.flush()
+
+    def pass_alone(self, message: list[Run]) -> bool:
+        """Do what a gateway does with an entry that comes alone."""
+        assert self.session is not None
+        run, reading = message[0], self.session.readings.get(message[0].log)
+        if len(message) > 1 or run.frame is None or reading is None or not reading.passes(run.first, run.last):
+            return False
+        reading.write(run.frame)
+        return True
 
     @precondition(lambda self: self.bus)
     @rule(data=st.data())
