@@ -22,7 +22,7 @@ from telemetry.logs import setup_logging
 SWITCH: Final = 0.0005  # s
 # Every record makes some objects that have no cycles and go at once; looking for cycles among them at Python's own
 # thresholds takes as long as the rule itself.
-COLLECT: Final = (50_000, 20, 20)
+COLLECT: Final = (500_000, 20, 20)
 
 
 def run_worker(settings: Settings, role: str) -> None:
