@@ -1,5 +1,5 @@
-// A server on the library centrifuge: tokens, a channel a user with history and recovery, and one for everybody, through
-// its Redis broker. It stands beside Tocsin in the benchmarks and does the same work.
+// A server on the library centrifuge: tokens, a channel a user and one for everybody, both with history and recovery,
+// through its Redis broker. It stands beside Tocsin in the benchmarks and does the same work.
 //
 //	centrifuge-peer -listen 127.0.0.1:8000 -redis 127.0.0.1:6379 -secret ...   holds connections
 //	centrifuge-peer -redis 127.0.0.1:6379 -feed                                publishes what the channel `bench` brings
@@ -94,8 +94,7 @@ func newNode() (*centrifuge.Node, error) {
 				answer(centrifuge.SubscribeReply{}, centrifuge.ErrorPermissionDenied)
 				return
 			}
-			options := centrifuge.SubscribeOptions{EnableRecovery: e.Channel != everybody}
-			answer(centrifuge.SubscribeReply{Options: options}, nil)
+			answer(centrifuge.SubscribeReply{Options: centrifuge.SubscribeOptions{EnableRecovery: true}}, nil)
 		})
 	})
 	return node, node.Run()
@@ -127,11 +126,7 @@ func newPublisher(node *centrifuge.Node) publisher {
 		made[i] = make(chan publication, 256)
 		go func(lane <-chan publication) {
 			for p := range lane {
-				var options []centrifuge.PublishOption
-				if p.channel != everybody {
-					options = append(options, centrifuge.WithHistory(historySize, historyTTL))
-				}
-				if _, err := node.Publish(p.channel, p.data, options...); err != nil {
+				if _, err := node.Publish(p.channel, p.data, centrifuge.WithHistory(historySize, historyTTL)); err != nil {
 					log.Fatal(err)
 				}
 				p.done.Done()
