@@ -18,7 +18,7 @@ from schemas.errors import TocsinError
 
 BROKER_WAIT_MS: Final = 20  # that a broker may hold a fetch: what lies in a partition that is left out waits as long
 RECOVERY_RECORDS: Final = 5_000  # that one fetch takes while tables are recovered; else what the app says
-FETCH_EVERY: Final = 0.005  # s from one fetch to the next of a broker, at the least
+FETCH_EVERY: Final = 0.01  # s from one fetch to the next of a broker, at the least
 LOOK_AGAIN: Final = 0.1  # s between requests for metadata that a leader lacks
 
 
