@@ -9,6 +9,8 @@ Machines are noisy: compare figures of one run with each other, not with those o
 import argparse
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial, wraps
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,8 +46,21 @@ RATES = (50.0, 500.0)  # records a second
 
 
 Figures = list[dict[str, Any]]  # of each run
+Start = Callable[[], AbstractAsyncContextManager[Ready]]  # a fresh deployment for the time of the context
 
 
+def deployed(bench: Callable[..., Awaitable[Figures]]) -> Callable[..., Awaitable[Figures]]:
+    """Give a benchmark one deployment for all that it does."""
+
+    @wraps(bench)
+    async def run(start: Start, *, quick: bool) -> Figures:
+        async with start() as ready:
+            return await bench(ready, quick=quick)
+
+    return run
+
+
+@deployed
 async def bench_latency(ready: Ready, *, quick: bool) -> Figures:
     """Print append → client at each rate."""
     rows, found = [], []
@@ -59,6 +74,7 @@ async def bench_latency(ready: Ready, *, quick: bool) -> Figures:
     return found
 
 
+@deployed
 async def bench_whole(ready: Ready, *, quick: bool) -> Figures:
     """Print throughput and CPU of the whole path."""
     scale = 10 if quick else 1
@@ -69,6 +85,7 @@ async def bench_whole(ready: Ready, *, quick: bool) -> Figures:
     return [to_builtins(result)]
 
 
+@deployed
 async def bench_priority(ready: Ready, *, quick: bool) -> Figures:
     """Print the latency of `critical` with a queue of `bulk`."""
     rows, found = [], []
@@ -87,6 +104,7 @@ async def bench_priority(ready: Ready, *, quick: bool) -> Figures:
     return found
 
 
+@deployed
 async def bench_fairness(ready: Ready, *, quick: bool) -> Figures:
     """Print what other users notice of one who gets half of all traffic."""
     runs = [await fairness.run(ready, seconds=5 if quick else 15) for _ in range(1 if quick else 3)]
@@ -100,9 +118,12 @@ async def bench_fairness(ready: Ready, *, quick: bool) -> Figures:
     return [to_builtins(run) for run in runs]
 
 
-async def bench_ladder(ready: Ready, *, quick: bool) -> Figures:
-    """Print the latency at shares of the capacity."""
-    rungs = await ladder.run(ready, seconds=5 if quick else 15)
+async def bench_ladder(start: Start, *, quick: bool) -> Figures:
+    """Print the latency at shares of the capacity, each on a deployment that the search has not filled."""
+    async with start() as ready:
+        capacity = await ladder.capacity(ready)
+    async with start() as ready:
+        rungs = await ladder.run(ready, capacity, seconds=5 if quick else 15)
     rows = [
         (f"{one.share:.0%}", f"{one.rate:,.0f}", one.append.p50, one.append.p99, one.due_p50, one.due_p99, one.wrong)
         for one in rungs
@@ -112,6 +133,7 @@ async def bench_ladder(ready: Ready, *, quick: bool) -> Figures:
     return [to_builtins(one) for one in rungs]
 
 
+@deployed
 async def bench_devices(ready: Ready, *, quick: bool) -> Figures:
     """Print what many devices of one user cost."""
     results = await devices.run(ready, seconds=5 if quick else 15)
@@ -143,12 +165,12 @@ BENCHES: dict[str, Callable[..., Awaitable[Figures]]] = {
 
 
 async def main(names: list[str], *, stack: str, quick: bool) -> Figures:
-    """Run benchmarks, each on a deployment of its own; return the figures of each run."""
+    """Run benchmarks, each on deployments of its own; return the figures of each run."""
     found: Figures = []
+    start = partial(deployment, "--stack", stack, "--gateways", "2")
     for name in names:
         print(f"{name}: starting the {stack} stack ...", file=sys.stderr)
-        async with deployment("--stack", stack, "--gateways", "2") as ready:
-            found += [{"benchmark": name, "stack": stack, **one} for one in await BENCHES[name](ready, quick=quick)]
+        found += [{"benchmark": name, "stack": stack, **one} for one in await BENCHES[name](start, quick=quick)]
     return found
 
 

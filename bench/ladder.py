@@ -6,6 +6,8 @@ falls behind makes longer.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import msgspec
@@ -61,52 +63,59 @@ class _Ladder:
             raise TimeoutError(f"not everything arrived within {PATIENCE:.0f} s")
         return await self._crowd.report()
 
-    async def capacity(self) -> float:
-        """Return the highest of the rates that the deployment keeps up with."""
-        rate = SLOWEST
-        await self.offer(rate, WARM_UP)
-        await self.catch_up()
-        while await self.offer(rate, LASTS):
-            rate *= STEP
-        await self.catch_up()
-        return rate / STEP
 
-
-async def run(ready: Ready, *, seconds: float) -> list[Rung]:
-    """Find the capacity, then offer each share of it for so many seconds. Raises `TimeoutError`."""
-    watch = Stopwatch("normal")
+@asynccontextmanager
+async def _ladder(ready: Ready, watch: Stopwatch) -> AsyncIterator[tuple[_Ladder, Swarm]]:
+    """Connect the users, the watched ones among them; they acknowledge."""
     swarm = Swarm(ready.gateway, ready.secret(), on_entry=watch)
     acks = asyncio.create_task(swarm.acknowledge_for_ever())
     tokens = [make_token(ready.secret(), f"u{number}") for number in range(CLIENTS)]
     at = urlsplit(ready.gateway)
-    rungs: list[Rung] = []
     try:
         await swarm.join((f"u{number}", "phone") for number in range(CLIENTS, CLIENTS + WATCHED))
         async with Crowd(SPEECHES["tocsin"], [f"{at.hostname}:{at.port}"], CLIENTS, tokens=tokens) as crowd:
             opened = await crowd.open(PATIENCE)
             if opened.joined < CLIENTS:
                 raise TimeoutError(f"{CLIENTS - opened.joined} clients did not get in")
-            ladder = _Ladder(ready, crowd)
-            capacity = await ladder.capacity()
-            for share in SHARES:
-                await ladder.offer(capacity * share, WARM_UP)
-                await ladder.catch_up()
-                watch.begin()
-                await ladder.offer(capacity * share, seconds)
-                seen = await ladder.catch_up()
-                watch.end()
-                rungs.append(
-                    Rung(
-                        capacity=capacity,
-                        share=share,
-                        rate=capacity * share,
-                        append=watch.read(),
-                        due_p50=seen.percentile(0.5),
-                        due_p99=seen.percentile(0.99),
-                        wrong=seen.wrong + len(swarm.faults),
-                    )
-                )
+            yield _Ladder(ready, crowd), swarm
     finally:
         acks.cancel()
         await swarm.leave()
+
+
+async def capacity(ready: Ready) -> float:
+    """Return the highest of the rates that a deployment keeps up with. Raises `TimeoutError`."""
+    async with _ladder(ready, Stopwatch("normal")) as (ladder, _):
+        rate = SLOWEST
+        await ladder.offer(rate, WARM_UP)
+        await ladder.catch_up()
+        while await ladder.offer(rate, LASTS):
+            rate *= STEP
+        await ladder.catch_up()
+        return rate / STEP
+
+
+async def run(ready: Ready, capacity: float, *, seconds: float) -> list[Rung]:
+    """Offer each share of the capacity for so many seconds. Raises `TimeoutError`."""
+    watch = Stopwatch("normal")
+    rungs: list[Rung] = []
+    async with _ladder(ready, watch) as (ladder, swarm):
+        for share in SHARES:
+            await ladder.offer(capacity * share, WARM_UP)
+            await ladder.catch_up()
+            watch.begin()
+            await ladder.offer(capacity * share, seconds)
+            seen = await ladder.catch_up()
+            watch.end()
+            rungs.append(
+                Rung(
+                    capacity=capacity,
+                    share=share,
+                    rate=capacity * share,
+                    append=watch.read(),
+                    due_p50=seen.percentile(0.5),
+                    due_p99=seen.percentile(0.99),
+                    wrong=seen.wrong + len(swarm.faults),
+                )
+            )
     return rungs

@@ -62,6 +62,7 @@ networking_cache_size: 32MiB
 native_transport_max_threads: 16
 batch_size_warn_threshold: 64KiB
 batch_size_fail_threshold: 640KiB
+unlogged_batch_across_partitions_warn_threshold: 64
 paxos_variant: v2
 cas_contention_timeout: 5s
 read_request_timeout: 10s
