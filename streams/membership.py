@@ -150,9 +150,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
 
 
 class Pace:
-    """Puts off fetches until `FETCH_EVERY` after the last one; wraps what decides on them in aiokafka's fetcher.
+    """Asks for no decision until `FETCH_EVERY` after the last fetch; wraps what decides in aiokafka's fetcher.
 
-    Its answer: requests of fetches, of offsets, s after which to ask again, and what else is waited for meanwhile.
+    Its answer: requests of fetches, of offsets, s after which to ask again, and what else is waited for meanwhile. A
+    decision looks at every partition, and aiokafka wants three a fetch.
     """
 
     def __init__(self, decide: Callable[[Any], tuple[Any, ...]], clock: Callable[[], float] = time.monotonic) -> None:
@@ -162,13 +163,13 @@ class Pace:
 
     def __call__(self, assignment: Any) -> tuple[Any, ...]:
         """Decide."""
-        fetches, offsets, again, *others = self._decide(assignment)
         now = self._clock()
-        if fetches and now < self._next:
-            return ([], offsets, min(again, self._next - now), *others)
-        if fetches:
+        if now < self._next:
+            return ([], {}, self._next - now, False, [])
+        decision = self._decide(assignment)
+        if decision[0]:
             self._next = now + FETCH_EVERY
-        return (fetches, offsets, again, *others)
+        return decision
 
 
 def urgent_first(waiting: OrderedDict[Any, Any], priorities: Mapping[str, int]) -> None:

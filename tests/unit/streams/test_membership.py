@@ -107,17 +107,24 @@ class TestPace:
         assert pace(None) == (["fetch"], {}, 0.2, False, ["resumed"])
         now += FETCH_EVERY * 0.75
         put_off = pace(None)
-        assert put_off == ([], {}, pytest.approx(FETCH_EVERY * 0.25), False, ["resumed"])
+        assert put_off == ([], {}, pytest.approx(FETCH_EVERY * 0.25), False, [])
         now += FETCH_EVERY * 0.25 + 1e-9
         assert pace(None)[0] == ["fetch"]
 
-    def test_what_is_no_fetch_is_not_put_off_and_puts_nothing_off(self) -> None:
+    def test_nothing_is_decided_meanwhile(self) -> None:
+        asked: list[object] = []
+
+        def decide(assignment: object) -> tuple[Any, ...]:
+            asked.append(assignment)
+            return (["fetch"], {}, 0.2, False, [])
+
+        pace = Pace(decide, clock=lambda: 10.0)
+        for assignment in ("first", "second"):
+            pace(assignment)
+        assert asked == ["first"]
+
+    def test_what_is_no_fetch_puts_nothing_off(self) -> None:
         answers: list[Any] = [([], {1: ["offset"]}, 0.2, False, []), (["fetch"], {1: ["offset"]}, 0.2, False, [])]
         pace = Pace(lambda _: answers.pop(0), clock=lambda: 10.0)
         assert pace(None)[1] == {1: ["offset"]}
         assert pace(None)[0] == ["fetch"]
-
-    def test_it_is_asked_again_no_later_than_the_client_wants(self) -> None:
-        pace = Pace(lambda _: (["fetch"], {}, 0.001, False, []), clock=lambda: 10.0)
-        pace(None)
-        assert pace(None)[2] == 0.001
