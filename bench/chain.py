@@ -218,7 +218,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; the exit code is 1 if anything was lost, repeated or out of order."""
     parser = argparse.ArgumentParser(prog="python -m bench chain", description=__doc__)
     parser.add_argument("--only", default=",".join(TARGETS), help="targets, separated by commas: %(default)s")
-    parser.add_argument("--rates", default="1000,5000", help="records/s that are offered: %(default)s")
+    parser.add_argument("--rates", default="5000,10000", help="records/s that are offered: %(default)s")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each rate: %(default)s")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=1_000)

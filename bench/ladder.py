@@ -21,6 +21,7 @@ from cli.deployment import Ready
 from cli.tokens import make_token
 
 CLIENTS = 1_000  # of the crowd
+ACKS = 5.0  # s between the acknowledgements of one of them
 WATCHED = 50  # users beside them, who look at the append time
 SLOWEST, STEP = 500.0, 1.25  # records/s at which the search for the capacity begins, and from one rate to the next
 LASTS = 4.0  # s of each
@@ -73,7 +74,9 @@ async def _ladder(ready: Ready, watch: Stopwatch) -> AsyncIterator[tuple[_Ladder
     at = urlsplit(ready.gateway)
     try:
         await swarm.join((f"u{number}", "phone") for number in range(CLIENTS, CLIENTS + WATCHED))
-        async with Crowd(SPEECHES["tocsin"], [f"{at.hostname}:{at.port}"], CLIENTS, tokens=tokens) as crowd:
+        async with Crowd(
+            SPEECHES["tocsin"], [f"{at.hostname}:{at.port}"], CLIENTS, tokens=tokens, ack_every=ACKS
+        ) as crowd:
             opened = await crowd.open(PATIENCE)
             if opened.joined < CLIENTS:
                 raise TimeoutError(f"{CLIENTS - opened.joined} clients did not get in")

@@ -1,7 +1,8 @@
 """All benchmarks in turn: `python -m bench all --help`. Tables on the terminal, figures and drawings in a folder.
 
 Each benchmark runs in a process of its own, for some keep themselves to one core. What fails is said at the end, and
-the others run all the same.
+the others run all the same. The figures are written after each; with `--only`, those of others that the folder has from
+the same machine and version stay.
 """
 
 import argparse
@@ -57,28 +58,43 @@ def machine() -> dict[str, Any]:
         "processor": processor,
         "cores": os.cpu_count(),
         "memory": psutil.virtual_memory().total,
-        "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _before(file: Path, machine: dict[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what a file of figures has of other benchmarks, if it is from the same machine and version."""
+    try:
+        known = msgspec.json.decode(file.read_bytes())
+        if known["machine"] != machine or known["quick"]:
+            return {"begun": {}, "figures": {}}
+        return {
+            part: {name: it for name, it in known[part].items() if name not in names} for part in ("begun", "figures")
+        }
+    except (OSError, msgspec.DecodeError, KeyError):
+        return {"begun": {}, "figures": {}}
 
 
 def run(names: Sequence[str], out: Path, *, quick: bool) -> int:
     """Run benchmarks and write `figures.json` and drawings; return how many failed."""
     out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = {"machine": machine(), "quick": quick, "figures": {}, "failed": []}
+    file, here = out / "figures.json", machine()
+    before = {"begun": {}, "figures": {}} if quick else _before(file, here, names)
+    found: dict[str, Any] = {"machine": here, "quick": quick, **before, "failed": []}
     steps = [step for step in STEPS if step.name in names and not (quick and step.quick is None)]
     for number, step in enumerate(steps, 1):
         print(f"{number} of {len(steps)}: {step.name} ...", file=sys.stderr)
         rows = out / f".{step.name}.json"
         rows.unlink(missing_ok=True)
         options = step.full if step.quick is None or not quick else step.quick
+        found["begun"][step.name] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         command = [sys.executable, "-m", "bench", step.name, *options, "--json", str(rows)]
         if subprocess.run(command, check=False).returncode:
             found["failed"].append(step.name)
         if rows.exists():
             found["figures"][step.name] = msgspec.json.decode(rows.read_bytes())
             rows.unlink()
-    (out / "figures.json").write_bytes(msgspec.json.format(msgspec.json.encode(found)))
-    files = [out / "figures.json", *draw(found["figures"], out)]
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(found)))
+    files = [file, *draw(found["figures"], out)]
     print("written:", *files, sep="\n  ")
     if found["failed"]:
         print(f"failed: {', '.join(found['failed'])}", file=sys.stderr)

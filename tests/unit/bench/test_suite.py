@@ -47,6 +47,26 @@ def test_what_was_measured_is_written_and_drawn_and_what_failed_is_said(
     }
 
 
+def test_figures_of_benchmarks_that_are_not_run_again_stay_unless_they_are_of_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: list[str], *, check: bool) -> Any:
+        assert not check
+        Path(command[-1]).write_text(json.dumps([{"benchmark": command[3]}]))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(suite, "draw", lambda _figures, _out: [])
+    for name in ("slow", "herd"):
+        assert suite.main(["--only", name, "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["figures"] == {"slow": [{"benchmark": "slow"}], "herd": [{"benchmark": "herd"}]}
+    assert found["begun"].keys() == {"slow", "herd"}
+    monkeypatch.setattr(suite, "machine", lambda: {"cores": 64})
+    assert suite.main(["--only", "slow", "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "figures.json").read_text())["figures"].keys() == {"slow"}
+
+
 def test_a_glance_leaves_out_what_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
 
