@@ -33,6 +33,7 @@ from streams.topics import Topics
 from streams.turnstile import Beside, Turnstile
 from tables.connections import ConnectionTable
 from tables.logs import LogTable
+from telemetry import garbage
 from telemetry.health import start_health
 from telemetry.watchdog import Watch, Watchdog
 from telemetry.worker import WorkerMetrics
@@ -209,6 +210,7 @@ class Backends(mode.Service):  # type: ignore[misc]  # mode has no type informat
         await worker.producer.start()
         opened.callback(asyncio.create_task(worker.publisher.beat_for_ever()).cancel)
         opened.callback(asyncio.create_task(worker.look_at_kafka()).cancel)
+        opened.callback(asyncio.create_task(garbage.collect_for_ever()).cancel)
 
     async def on_stop(self) -> None:
         """Disconnect."""

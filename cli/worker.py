@@ -1,7 +1,6 @@
 """`tocsin worker --role inbox`: one worker process."""
 
 import asyncio
-import gc
 import sys
 from pathlib import Path
 from typing import Final
@@ -15,14 +14,12 @@ from schemas.errors import SettingsError, TocsinError
 from store.urls import open_store
 from streams.settings import Settings
 from streams.topics import load_topics
+from telemetry import garbage
 from telemetry.logs import setup_logging
 
 # The clients of Kafka and Cassandra live in threads of their own, and each hop between them and the loop waits for the
 # interpreter; at Python's 5 ms these waits are most of the latency of a busy worker.
 SWITCH: Final = 0.0005  # s
-# Every record makes some objects that have no cycles and go at once; looking for cycles among them at Python's own
-# thresholds takes as long as the rule itself.
-COLLECT: Final = (500_000, 20, 20)
 
 
 def run_worker(settings: Settings, role: str) -> None:
@@ -39,8 +36,7 @@ def run_worker(settings: Settings, role: str) -> None:
     asyncio.set_event_loop(loop)
     topics = load_topics(Path(settings.topics) if settings.topics else None)
     worker = InboxWorker(settings, topics, open_store(settings.store_url()))
-    gc.freeze()
-    gc.set_threshold(*COLLECT)
+    garbage.seldom()
     sys.setswitchinterval(SWITCH)
     process = faust.Worker(
         worker.app, worker.backends, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False
