@@ -12,7 +12,7 @@ from gateway.config import GatewayConfig
 from gateway.dispatch import CHUNK
 from gateway.hub import Hub
 from gateway.peer import Peer
-from gateway.reading import HARD
+from gateway.reading import HARD, SOFT
 from schemas.bus import Delivery, LogOpening, Opening, Packed, Part, Run
 from telemetry.gateway import GatewayMetrics
 from tests.unit.gateway.wire import unframed
@@ -30,6 +30,7 @@ class Transport:
         self.seqs: list[int] = []
         self.writes = 0
         self.stuck = 0
+        self.choked = False
         self.peer: Peer | None = None
 
     def visit(self, now: float) -> float:
@@ -41,9 +42,11 @@ class Transport:
         return self.stuck
 
     def write(self, data: bytes) -> None:
+        """Choke the session when it gets stuck, not again while it is: so does a real one."""
         self.send([unframed(data)])
-        if self.stuck:
+        if self.stuck and not self.choked:
             assert self.peer is not None
+            self.choked = True
             self.peer.session.choke(self.stuck)
 
     def close(self, code: int, reason: str) -> None:
@@ -131,6 +134,16 @@ def test_a_stuck_transport_is_sent_no_more_and_the_others_go_on() -> None:
     assert office.transports[0].seqs == [1]
     assert office.transports[1].seqs == [1, 2, 3]
     assert office.peers[0].session.out.filled == HARD
+
+
+def test_how_much_waits_is_asked_after_every_entry_once_a_transport_is_stuck() -> None:
+    office = Office(1)
+    office.transports[0].stuck = SOFT
+    office.take(deliveries=[office.delivery(1)])
+    office.transports[0].stuck = HARD
+    for seq in (2, 3, 4):
+        office.take(deliveries=[office.delivery(seq)])
+    assert office.transports[0].seqs == [1, 2]
 
 
 def test_a_session_that_is_closing_is_sent_nothing() -> None:
