@@ -17,11 +17,11 @@ from bench.latency import Latency, Stopwatch
 from bench.publish import publish
 from bench.swarm import Swarm
 from bench.targets import SPEECHES
+from bench.tier import ACKS
 from cli.deployment import Ready
 from cli.tokens import make_token
 
 CLIENTS = 1_000  # of the crowd
-ACKS = 5.0  # s between the acknowledgements of one of them
 WATCHED = 50  # users beside them, who look at the append time
 SLOWEST, STEP = 500.0, 1.25  # records/s at which the search for the capacity begins, and from one rate to the next
 LASTS = 4.0  # s of each
