@@ -141,9 +141,6 @@ class _Up:
     def _announce(self) -> None:
         """Write the ready files anew; the first time say how to try it."""
         content = self._content()
-        if self._ready_file:
-            shown = {"redis": without_password(content["redis"]), "store": without_password(content["store"])}
-            write_json(self._ready_file, content | shown)
         secret_file = "" if self._settings.secret else str(self._folder.secret_file)
         idempotence = self._stack != "embedded" and self._settings.idempotence
         near = {"prefix": self._settings.prefix, "secret_file": secret_file, "idempotence": idempotence}
@@ -151,6 +148,9 @@ class _Up:
         if not self._told:
             self._told = True
             print(self._summary(), flush=True)
+        if self._ready_file:  # last, since whoever waits for it may look at all else then
+            shown = {"redis": without_password(content["redis"]), "store": without_password(content["store"])}
+            write_json(self._ready_file, content | shown)
 
     def _content(self) -> dict[str, Any]:
         return {
