@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from aiokafka.coordinator.protocol import ConsumerProtocol
-from aiokafka.errors import ConsumerStoppedError, UnknownMemberIdError
-from aiokafka.protocol.group import HeartbeatRequest
+from aiokafka.errors import ConsumerStoppedError, NoError, RebalanceInProgressError, UnknownMemberIdError
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -132,7 +133,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
             nonlocal known
             answer = await ask(request)
             now = time.monotonic()
-            if isinstance(request, HeartbeatRequest) and not answer.error_code:
+            if knows_us(request, answer):
                 known = now
             elif UnknownMemberIdError.errno in codes(answer) and now - known < self.app.conf.broker_session_timeout:
                 await self._end()
@@ -189,6 +190,12 @@ async def topics_known(client: Any, topics: set[str], within: float) -> bool:
         await asyncio.sleep(LOOK_AGAIN)  # back-off: Kafka is away
         await client.force_metadata_update()
     return True
+
+
+def knows_us(request: Any, answer: Any) -> bool:
+    """Say whether a coordinator's answer shows that the group has this member."""
+    asked_as_member = isinstance(request, HeartbeatRequest | JoinGroupRequest | SyncGroupRequest | OffsetCommitRequest)
+    return asked_as_member and {NoError.errno, RebalanceInProgressError.errno}.issuperset(codes(answer))
 
 
 def codes(answer: Any) -> Iterator[int]:

@@ -42,6 +42,7 @@ class Counting:
         self.module = "bench.rebalance_worker"
         self.produced = 0
         self._worker: Child | None = None
+        self._started: list[Child] = []
 
     @property
     def changelog_name(self) -> str:
@@ -65,7 +66,13 @@ class Counting:
     def start(self) -> None:
         command = [sys.executable, "-m", self.module, "ours", self.brokers, self.prefix, str(self.data), "w"]
         self._worker = Child("worker", command, log=self.folder / "worker.log")
+        self._started.append(self._worker)
         self._worker.spawn()
+
+    def end(self) -> None:
+        """Leave no worker behind."""
+        for worker in self._started:
+            worker.kill()
 
     def kill(self) -> None:
         assert self._worker is not None
@@ -219,8 +226,7 @@ class Counting:
 def counting(kafka: Kafka, tmp_path: Path) -> Iterator[Counting]:
     counting = Counting(kafka.address, tmp_path)
     yield counting
-    if counting._worker is not None:
-        counting.kill()
+    counting.end()
 
 
 def eventually(condition: Callable[[], Any], within: float = WITHIN) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import ConsumerStoppedError
-from aiokafka.protocol.commit import OffsetCommitResponse_v2, OffsetFetchResponse_v1
-from aiokafka.protocol.group import HeartbeatResponse_v0, SyncGroupResponse_v0
+from aiokafka.protocol.commit import OffsetCommitResponse_v2, OffsetFetchRequest, OffsetFetchResponse_v1
+from aiokafka.protocol.group import HeartbeatRequest, HeartbeatResponse_v0, SyncGroupRequest, SyncGroupResponse_v0
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 
 from streams.app import make_app
-from streams.membership import FETCH_EVERY, Pace, codes, topics_known, urgent_first
+from streams.membership import FETCH_EVERY, Pace, codes, knows_us, topics_known, urgent_first
 from streams.settings import Settings
 
 UNKNOWN = 25
@@ -25,6 +25,17 @@ def test_an_answer_has_one_code_or_one_a_partition() -> None:
     assert list(codes(SyncGroupResponse_v0(0, b""))) == [0]
     assert list(codes(OffsetCommitResponse_v2([("t", [(0, 0), (1, UNKNOWN)])]))) == [0, UNKNOWN]
     assert list(codes(OffsetFetchResponse_v1([("t", [(0, 25, "", 0)])]))) == [0], "25 is an offset here"
+
+
+def test_a_member_is_known_by_whatever_the_group_answers_to_it_as_one() -> None:
+    """Not by heartbeats alone: a place may be taken before the first of them."""
+    rebalancing = 27
+    assert knows_us(SyncGroupRequest("g", 1, "m", "w", []), SyncGroupResponse_v0(0, b""))
+    assert knows_us(HeartbeatRequest("g", 1, "m"), HeartbeatResponse_v0(rebalancing))
+    assert not knows_us(HeartbeatRequest("g", 1, "m"), HeartbeatResponse_v0(UNKNOWN))
+    assert not knows_us(OffsetFetchRequest("g", []), OffsetFetchResponse_v1([("t", [(0, 25, "", 0)])])), (
+        "asked by anybody"
+    )
 
 
 class Client:
