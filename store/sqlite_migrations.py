@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from schemas.errors import StoreError
 from store.migration import load, missing
 
 WAIT: Final = 10.0  # s to wait for another process that applies at the same time
+TRY_AGAIN: Final = 0.01  # s
 CACHE: Final = 16_384  # KiB of pages that a connection keeps
 
 
@@ -52,10 +54,27 @@ def apply(path: Path) -> list[str]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(connect(path, "rwc", WAIT)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _keep_log(connection)
             return _apply(connection)
     except (OSError, sqlite3.Error) as exc:
         raise StoreError(f"{path} cannot be migrated: {exc}") from exc
+
+
+def _keep_log(connection: sqlite3.Connection) -> None:
+    """Let the file have a write-ahead log from now on. Raises `sqlite3.Error`.
+
+    The change takes the file for itself, and where another process wants the same SQLite does not wait but gives up.
+    """
+    end = time.monotonic() + WAIT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(TRY_AGAIN)
+        else:
+            return
 
 
 def _apply(connection: sqlite3.Connection) -> list[str]:
