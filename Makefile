@@ -10,6 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
+PIP_US := $(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 TESTS := $(wildcard tests/unit tests/fuzz tests/contract tests/integration tests/interop tests/e2e)
 # what the real servers and the clients of the tests need: command=Debian package
 SYSTEM := java=openjdk-17-jre-headless mvn=maven redis-server=redis-server node=nodejs npm=npm openssl=openssl cc=build-essential
@@ -26,21 +27,22 @@ demo: .venv/installed ## start everything on embedded servers and watch notifica
 	exec $(BIN)/python -m cli demo $(if $(ONCE),--once)
 
 .PHONY: test
-test: system lint types ## install what is missing, then lint, types and all tests against real servers
+test: system lint types native ## install what is missing, then lint, types and all tests against real servers
 	$(BIN)/python -m stack.fetch
 	$(BIN)/python -m pytest --quiet -m "not thorough" --numprocesses 2 --dist loadfile --cov --cov-report=term $(TESTS)
+	$(BIN)/python -m pytest --quiet -p tests.without_native tests/unit/gateway tests/unit/delivery
 	$(BIN)/python -m pytest --quiet -m quick tests/faults
 
 .PHONY: faults
 faults: SYSTEM += go=golang-go faketime=faketime
-faults: system .venv/installed-dev ## break servers, networks and processes on purpose and prove that no promise is broken (ONLY=name: some; AT_ONCE=1: one by one)
+faults: system .venv/installed-dev native ## break servers, networks and processes on purpose and prove that no promise is broken (ONLY=name: some; AT_ONCE=1: one by one)
 	$(BIN)/python -m stack.fetch
 	$(BIN)/python -m pytest --quiet --numprocesses $(or $(AT_ONCE),2) --dist loadfile tests/faults $(if $(ONLY),-k "$(ONLY)")
 	$(if $(ONLY),,$(BIN)/python -m pytest --quiet -m thorough tests/integration tests/e2e)
 
 .PHONY: soak
 soak: SYSTEM += go=golang-go
-soak: system .venv/installed-dev ## load with faults at random for MINUTES=60, then what was broken and what grows (SEED=n: again)
+soak: system .venv/installed-dev native ## load with faults at random for MINUTES=60, then what was broken and what grows (SEED=n: again)
 	$(BIN)/python -m stack.fetch
 	exec $(BIN)/python -m proof.soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 
@@ -56,7 +58,7 @@ types: .venv/installed-dev ## mypy --strict
 
 .PHONY: bench
 bench: SYSTEM += go=golang-go
-bench: system .venv/installed-dev ## measure everything, beside other systems too: tables, JSON and drawings in build/bench, more than an hour (QUICK=1: a glance)
+bench: system .venv/installed-dev native ## measure everything, beside other systems too: tables, JSON and drawings in build/bench, more than an hour (QUICK=1: a glance)
 	$(BIN)/python -m stack.fetch
 	exec $(BIN)/python -m bench all $(if $(QUICK),--quick)
 
@@ -67,13 +69,19 @@ fuzz: .venv/installed-dev ## a million hostile inputs for everything that reads 
 .PHONY: clean
 clean: ## remove what was made in this folder: .venv, caches, .tocsin
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .tocsin build ./*.egg-info
+	rm -f gateway/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/installed: requirements.txt pyproject.toml | $(BIN)/pip
+.venv/installed: requirements.txt pyproject.toml gateway/_passing.c | $(BIN)/pip
 	echo "installing the locked dependencies into .venv ..." >&2
 	$(PIP) --require-hashes --requirement requirements.txt
-	$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+	$(PIP_US)
 	touch $@
+
+# What is in C as well is built by the installation if there is a compiler; here, if one has come since.
+.PHONY: native
+native: .venv/installed
+	compgen -G 'gateway/_passing.*.so' > /dev/null || $(PIP_US)
 
 .venv/installed-dev: requirements-dev.txt .venv/installed
 	echo "installing the tools of development into .venv ..." >&2

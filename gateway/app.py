@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from gateway import passing
 from gateway.auth import Origins
 from gateway.bus import Lease, Replies, Subscription
 from gateway.config import GatewayConfig
@@ -111,6 +112,7 @@ class Gateway:
         await self._listen()
         self._not_ready = None
         log.info("gateway %s listens on %s, metrics on port %d", self.config.id, self.url, self.metrics_port)
+        log.info("deliveries go through %s", passing.LANGUAGE)
 
     def _wake(self) -> None:
         if self._writer is not None:

@@ -1,7 +1,7 @@
 """From the bus to sessions: hands out what a message brings, and syncs the sessions that may have missed something.
 
 Nearly every delivery is one entry that is just what its sessions wait for. Such an entry is framed once and written to
-each at once (`Reading.passes`); everything else is handed to all sessions first and flushed after that, so that a
+each at once (`pass_on`); everything else is handed to all sessions first and flushed after that, so that a
 session gets one write for all that is ready.
 """
 
@@ -15,6 +15,7 @@ from gateway.effects import AnnouncePartition, FeedEffect
 from gateway.feed import Feed
 from gateway.framing import framed
 from gateway.outbox import Outbox, partition_of
+from gateway.passing import pass_on
 from gateway.peer import Peer
 from gateway.roster import Roster
 from schemas.bus import Answer, Beat, Delivery, Opening, Packed, Run
@@ -107,15 +108,7 @@ class Dispatch:
 
     def _pass(self, entry: Run, data: bytes, sessions: list[str]) -> list[str]:
         """Write an entry, framed, to the sessions that wait for just this one; return the others."""
-        first, last = entry.first, entry.last
-        reading_of = self._roster.readers(entry.log).get
-        others = []
-        for session in sessions:
-            reading = reading_of(session)
-            if reading is not None and reading.passes(first, last):
-                reading.write(data)
-            else:
-                others.append(session)
+        others = pass_on(self._roster.readers(entry.log), sessions, entry.first, entry.last, data)
         if passed := len(sessions) - len(others):
             self._served += passed
             what = entry.log, entry.ts

@@ -127,7 +127,7 @@ class Hub:
         if out.later:
             out.later = False
             self.wheel.schedule(peer.transport, session.due())
-        session.clear(peer.transport.write)
+        session.clear(peer.transport.way)
 
     def _measure(self, entries: list[tuple[str, int]]) -> None:
         wall = time.time()

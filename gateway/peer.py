@@ -4,6 +4,7 @@ import time
 from typing import Protocol
 
 from gateway.auth import Claims
+from gateway.passing import Way
 from gateway.session import Session
 from gateway.wheel import Visited
 
@@ -12,12 +13,10 @@ class Transport(Visited, Protocol):
     """What carries a session: a WebSocket now; the session does not know."""
 
     kind: str  # what the records call it, such as ws
+    way: Way  # where what is framed already goes; `Session.choke` is called where the network does not take it
 
     def send(self, frames: list[bytes]) -> int:
         """Hand frames over, in order, and return how many bytes wait for the network."""
-
-    def write(self, data: bytes) -> object:
-        """Hand over what is framed already; `Session.choke` is called where the network does not take it."""
 
     def close(self, code: int, reason: str) -> None:
         """End it with a code of `gateway.codes`; the hub is told by `gone`, at once or later."""

@@ -14,11 +14,11 @@ log comes `synced` and live entries flow again; if the page ends first comes `ga
 client's next `sync`. Entries of a page may repeat what the client has; it drops them by its cursor.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from gateway.bucket import Pace
 from gateway.effects import AskSync, SessionEffect
+from gateway.passing import Position, Way
 from schemas import frames
 from schemas.bus import GAP, Answer, LogOpening, Run
 
@@ -32,12 +32,6 @@ MAX_GRACE: Final = 8.0
 MOST_TRIES: Final = 16  # counted; asks go on
 NEVER: Final = float("inf")
 BULK_LOG: Final = "inbox/bulk"
-
-Write = Callable[[bytes], object]  # hands bytes to the network
-
-
-def _nowhere(_data: bytes) -> None:
-    """Stand in until a reading is clear for the first time."""
 
 
 class Outlet:
@@ -63,21 +57,20 @@ class Outlet:
         self.filled += len(frame)
 
 
-class Reading:
-    """The state of one log in one session; `expected` is 0 until the log is opened."""
+class Reading(Position):
+    """The state of one log in one session."""
 
     __slots__ = (
-        "_announced", "_asked", "_grace", "_held", "_held_bytes", "_limit", "_next", "_retry_at", "_syncing", "_tries",
-        "_unsure", "_until", "expected", "head", "name", "opened_at", "pace", "sent", "write",
+        "_announced", "_asked", "_grace", "_held", "_held_bytes", "_limit", "_retry_at", "_syncing", "_tries",
+        "_unsure", "_until", "name", "opened_at", "pace",
     )  # fmt: skip
 
     def __init__(self, name: str, pace: Pace | None = None) -> None:
         self.name = name
         self.pace = pace
-        self.expected = 0
-        self.head = 0
+        self.expected = self.head = self.sent = self.next = 0
+        self.way = None
         self.opened_at = 0  # the head when the session opened
-        self.sent = 0  # highest seq handed on in this session
         self._limit = SOFT if name == BULK_LOG else HARD
         self._held: list[Run] = []  # by first
         self._held_bytes = 0
@@ -89,15 +82,13 @@ class Reading:
         self._until = 0  # last seq of the client's page, 0: no page
         self._syncing = False  # the client waits for the end of its page
         self._announced = 0  # last seq of the last `gap`
-        self._next: int | None = None  # the seq that passes
-        self.write: Write = _nowhere  # what is ready as bytes for the network goes here while the reading is clear
 
     def open(self, opening: LogOpening, out: Outlet, now: float) -> None:
         """Begin after `opening.after`, or, if that was done already, learn the head.
 
         The worker sends the first window of the backlog by itself, so the first ask waits for it.
         """
-        self._next = None
+        self.next = 0
         self.head = max(self.head, opening.head)
         if self.expected:
             return
@@ -118,7 +109,7 @@ class Reading:
 
     def take(self, run: Run, out: Outlet) -> None:
         """Hand a run on, hold it until what is before it came, or drop it."""
-        self._next = None
+        self.next = 0
         self.head = max(self.head, run.last)
         if run.reason == GAP:
             if self._grace:
@@ -133,13 +124,13 @@ class Reading:
         else:
             self._hold(run)
 
-    def clear(self, write: Write) -> None:
-        """Let the entries that come next pass, if no page, pace, ask, doubt or held run has a say.
+    def clear(self, way: Way) -> None:
+        """Let the entries that come next pass (`pass_on`), if no page, pace, ask, doubt or held run has a say.
 
         Every other call that may change that ends it, so this is said again after them.
         """
         if (
-            self._next is None
+            not self.next
             and 0 < self.expected > max(self.head, self.sent)
             and self._asked < 0
             and not self._until
@@ -147,23 +138,11 @@ class Reading:
             and not self._held
             and self.pace is None
         ):
-            self._next, self._tries, self.write = self.expected, 0, write
+            self.next, self._tries, self.way = self.expected, 0, way
 
     def halt(self) -> None:
         """Let nothing pass."""
-        self._next = None
-
-    def passes(self, first: int, last: int) -> bool:
-        """Step over an entry that is just what comes next while the reading is clear; its frame is for `write`.
-
-        False: nothing has changed. This is the way of nearly all deliveries. With many sessions each of them finds its
-        memory cold, so it looks at this object alone.
-        """
-        if self._next != first:
-            return False
-        self._next = self.expected = last + 1
-        self.head = self.sent = last
-        return True
+        self.next = 0
 
     def _room(self, out: Outlet) -> bool:
         if self._until:
@@ -215,7 +194,7 @@ class Reading:
 
     def answer(self, answer: Answer, out: Outlet) -> None:
         """Take the answer to an ask; where it ends the client's page, say so. `pump` comes after it."""
-        self._next = None
+        self.next = 0
         self.head = max(self.head, answer.head)
         before = self.expected
         if self._syncing and answer.asked and self._asked == answer.after and self.head < before - 1:
@@ -248,7 +227,7 @@ class Reading:
 
     def sync(self, after: int, limit: int) -> None:
         """Begin the page (after, after + limit] that the client wants. `pump` comes after it."""
-        self._next = None
+        self.next = 0
         self.expected = after + 1
         self._until = after + limit
         self._syncing = True
@@ -256,7 +235,7 @@ class Reading:
 
     def suspect(self) -> None:
         """Something may have been lost without a trace: ask, even though no hole is known. `pump` comes after it."""
-        self._next = None
+        self.next = 0
         self._unsure = bool(self.expected)
         self._asked, self._grace = -1, False
 
@@ -276,7 +255,7 @@ class Reading:
 
     def pump(self, out: Outlet, now: float) -> None:
         """Hand on what can be, and ask for what is missing unless that was done a moment ago."""
-        self._next = None
+        self.next = 0
         if not self.expected:
             return
         self.pass_time(now)

@@ -13,7 +13,8 @@ import msgspec
 from gateway import codes
 from gateway.bucket import LIMITS, Bucket, Limits, Pace
 from gateway.effects import Acknowledge, CheckToken, CloseWith, Connect
-from gateway.reading import BULK_LOG, HARD, MOST_TRIES, NEVER, SOFT, Outlet, Reading, Write
+from gateway.passing import Way
+from gateway.reading import BULK_LOG, HARD, MOST_TRIES, NEVER, SOFT, Outlet, Reading
 from schemas import frames
 from schemas.bus import Answer, Opening, Run
 from schemas.errors import BadFrame
@@ -176,13 +177,13 @@ class Session:
 
     # From the transport and the clock
 
-    def clear(self, write: Write) -> None:
-        """Let entries that are just what comes next pass to `write` (`Reading.passes`), unless something waits."""
+    def clear(self, way: Way) -> None:
+        """Let entries that are just what comes next pass (`pass_on`), unless something waits."""
         if self.closed or self.out.filled:
             self._halt()
             return
         for reading in self.readings.values():
-            reading.clear(write)
+            reading.clear(way)
 
     def _halt(self) -> None:
         for reading in self.readings.values():

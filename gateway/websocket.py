@@ -18,6 +18,7 @@ from gateway.framing import PING, joined
 from gateway.handshake import Handshake
 from gateway.hub import Hub
 from gateway.incoming import Incoming, is_pong, text_of
+from gateway.passing import Way
 from gateway.peer import Peer
 from gateway.reading import SOFT
 from schemas.frames import MAX_FRAME
@@ -40,12 +41,18 @@ class _Protocol(ServerProtocol):
         super().fail(codes.TOO_LARGE if code == TOO_BIG else code, reason)
 
 
+def way_of(transport: asyncio.Transport) -> Way:
+    """Return how bytes leave a transport; what TLS has to encrypt leaves by the transport alone."""
+    socket = None if transport.get_extra_info("ssl_object") else transport.get_extra_info("socket")
+    return Way(transport.write, transport.get_write_buffer_size, -1 if socket is None else socket.fileno())
+
+
 class WebSocket(asyncio.Protocol):
     """One connection, from the TCP connection to its end. `transport` of the session's peer."""
 
     __slots__ = (
         "_clock", "_close_by", "_entrance", "_fragments", "_hub", "_incoming", "_open_by", "_paused", "_peer",
-        "_ping_at", "_protocol", "_seen", "_transport", "_unlisted", "slot", "write",
+        "_ping_at", "_protocol", "_seen", "_transport", "_unlisted", "slot", "way",
     )  # fmt: skip
 
     kind = "ws"
@@ -72,7 +79,7 @@ class WebSocket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the request."""
         self._transport = cast("asyncio.Transport", transport)
-        self.write = self._transport.write
+        self.way = way_of(self._transport)
         self._transport.set_write_buffer_limits(high=SOFT, low=LOW)
         self._hub.wheel.schedule(self, self._open_by)
 

@@ -267,13 +267,13 @@ static void pursue(void)
     }
 }
 
-/* Each client acknowledges once in `ack_every_us`, not all at the same time. */
+/* Each client acknowledges once in `ack_every_us` (0: never), not all at the same time. */
 static void acknowledge(void)
 {
     static unsigned at;
     static uint64_t last;
     uint64_t now = now_us();
-    if (!crowd.speech.ack || !last) {
+    if (!crowd.speech.ack || !ack_every_us || !last) {
         last = now;
         return;
     }

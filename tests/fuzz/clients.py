@@ -14,6 +14,7 @@ from gateway.auth import Claims, Origins
 from gateway.config import GatewayConfig
 from gateway.handshake import Handshake
 from gateway.hub import Hub
+from gateway.passing import Way
 from gateway.websocket import WebSocket
 from schemas import bus
 from schemas.bus import Answer, LogOpening, Opening, Packed, Part, Run
@@ -59,6 +60,7 @@ class _Transport:
     def __init__(self) -> None:
         self.slot = 0
         self.closed = False
+        self.way = Way(self.write, self.get_write_buffer_size, -1)
 
     def send(self, frames: list[bytes]) -> int:
         for sent in frames:
@@ -76,6 +78,9 @@ class _Transport:
 
     def get_write_buffer_size(self) -> int:
         return 0
+
+    def get_extra_info(self, name: str) -> None:
+        """Return nothing: there is no socket."""
 
     def set_write_buffer_limits(self, high: int, low: int) -> None:
         assert high > low

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gateway import codes
 from gateway.hub import Hub
+from gateway.passing import Way
 from gateway.peer import Peer
 from schemas.logs import INBOX_LOGS
 from tests.unit.gateway.wire import unframed
@@ -100,6 +101,7 @@ class Wire:
         self.peer: Peer | None = None
         self.slow = False
         self._waiting: list[bytes] = []
+        self.way = Way(self.write, lambda: 0, -1)
 
     def send(self, frames: list[bytes]) -> int:
         if not self.slow:

@@ -11,6 +11,7 @@ from gateway.auth import Claims
 from gateway.config import GatewayConfig
 from gateway.dispatch import CHUNK
 from gateway.hub import Hub
+from gateway.passing import Way
 from gateway.peer import Peer
 from gateway.reading import HARD, SOFT
 from schemas.bus import Delivery, LogOpening, Opening, Packed, Part, Run
@@ -27,6 +28,7 @@ class Transport:
     slot = 0
 
     def __init__(self) -> None:
+        self.way = Way(self.write, lambda: 0, -1)
         self.seqs: list[int] = []
         self.writes = 0
         self.stuck = 0

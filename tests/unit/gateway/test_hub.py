@@ -8,6 +8,7 @@ from gateway.auth import Claims
 from gateway.config import GatewayConfig
 from gateway.dispatch import RESYNC
 from gateway.hub import Hub
+from gateway.passing import Way
 from schemas.bus import Beat
 from telemetry.gateway import GatewayMetrics
 
@@ -19,15 +20,13 @@ class Transport:
 
     kind = "ws"
     slot = 0
+    way = Way(lambda data: None, lambda: 0, -1)
 
     def visit(self, now: float) -> float:
         return now + 60
 
     def send(self, frames: list[bytes]) -> int:
         return 0
-
-    def write(self, data: bytes) -> None:
-        pass
 
     def close(self, code: int, reason: str) -> None:
         pass

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.bucket import Limits
 from gateway.effects import Acknowledge, AskSync, CloseWith, Connect
+from gateway.passing import Way, pass_on
 from gateway.session import Identity, Session
 from schemas.bus import GAP, Answer, LogOpening, Opening, Run
 
@@ -95,7 +96,7 @@ class Machine(RuleBasedStateMachine):
         out = session.out
         for _ in range(1000):
             if not out.frames and not out.effects:
-                session.clear(self.write)
+                session.clear(Way(self.write, lambda: 0, -1))
                 return
             frames, out.frames = out.frames, []
             self.send(frames)
@@ -205,10 +206,9 @@ class Machine(RuleBasedStateMachine):
         """Do what a gateway does with an entry that comes alone."""
         assert self.session is not None
         run, reading = message[0], self.session.readings.get(message[0].log)
-        if len(message) > 1 or run.frame is None or reading is None or not reading.passes(run.first, run.last):
+        if len(message) > 1 or run.frame is None or reading is None:
             return False
-        reading.write(run.frame)
-        return True
+        return not pass_on({"s": reading}, ["s"], run.first, run.last, run.frame)
 
     @precondition(lambda self: self.bus)
     @rule(data=st.data())
