@@ -3,14 +3,14 @@
 import msgspec
 
 
-class Connect(msgspec.Struct, frozen=True):
+class Connect(msgspec.Struct, frozen=True, gc=False):
     """Tell the worker that the session has opened, and what its device has."""
 
     epoch: str | None
     cursors: dict[str, int] | None
 
 
-class AskSync(msgspec.Struct, frozen=True):
+class AskSync(msgspec.Struct, frozen=True, gc=False):
     """Ask for the entries of `log` after `after`, at most `limit`; `asked`: because the client said so."""
 
     log: str
@@ -19,7 +19,7 @@ class AskSync(msgspec.Struct, frozen=True):
     asked: bool
 
 
-class Acknowledge(msgspec.Struct, frozen=True):
+class Acknowledge(msgspec.Struct, frozen=True, gc=False):
     """The session's device has `log` up to `delivered` and has shown it up to `read`; both only grow."""
 
     log: str
@@ -27,14 +27,14 @@ class Acknowledge(msgspec.Struct, frozen=True):
     read: int
 
 
-class CheckToken(msgspec.Struct, frozen=True):
+class CheckToken(msgspec.Struct, frozen=True, gc=False):
     """The client brought a new token; the answer goes to `Session.refresh`."""
 
     token: str
     ref: str | None
 
 
-class CloseWith(msgspec.Struct, frozen=True):
+class CloseWith(msgspec.Struct, frozen=True, gc=False):
     """End the transport with a code of `gateway.codes`."""
 
     code: int

@@ -37,7 +37,7 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True, gc=False):
     runs: list[Run]
 
 
-class LogOpening(msgspec.Struct, frozen=True, array_like=True):
+class LogOpening(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where a session starts in a log: after `after`; the log ends at `head`.
 
     `notice` is `reset` or `too_long` where the device's own cursor cannot be followed, else empty.
@@ -50,7 +50,7 @@ class LogOpening(msgspec.Struct, frozen=True, array_like=True):
     notice: str = ""
 
 
-class Opening(msgspec.Struct, frozen=True, array_like=True):
+class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The answer to `connected`: what `welcome` says."""
 
     session: str
@@ -58,7 +58,7 @@ class Opening(msgspec.Struct, frozen=True, array_like=True):
     logs: list[LogOpening]
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True):
+class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The answer to a sync: the runs of (after, last], and where the log ends."""
 
     session: str
@@ -69,7 +69,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     asked: bool = False
 
 
-class Part(msgspec.Struct, frozen=True, array_like=True):
+class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a message holds of one partition, under the epoch of the partition's owner."""
 
     partition: int
@@ -79,7 +79,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     answers: list[Answer] = []
 
 
-class Packed(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+class Packed(msgspec.Struct, frozen=True, array_like=True, tag="p", gc=False):
     """A numbered message of a stream to one gateway."""
 
     stream: str
@@ -87,7 +87,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     parts: list[Part]
 
 
-class Beat(msgspec.Struct, frozen=True, array_like=True, tag="b"):
+class Beat(msgspec.Struct, frozen=True, array_like=True, tag="b", gc=False):
     """To every gateway: the partitions that the worker owns, by epoch, and the last number sent to each gateway."""
 
     stream: str

@@ -21,7 +21,7 @@ ERROR_CODES: Final = (
 )  # fmt: skip
 
 
-class Client(msgspec.Struct, frozen=True, kw_only=True):
+class Client(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A frame of a client; `id` comes back as `ref` in an error."""
 
     id: str | int | None = None
@@ -124,7 +124,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     gateway: str
 
 
-class NotificationFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="notification"):
+class NotificationFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="notification", gc=False):
     """An entry of an inbox; `n` counts the countable entries of the log up to this one."""
 
     log: str

@@ -1,5 +1,6 @@
 """Identities made from a position in Kafka: opaque, time-ordered, made without coordination."""
 
+from functools import lru_cache
 from typing import Final
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32, the one of ULID
@@ -19,8 +20,13 @@ def position_id(ts_ms: int, topic_number: int, partition: int, offset: int) -> s
     partition sort by time, and two records never share one, whatever their timestamps.
     """
     place = (topic_number & MAX_TOPIC_NUMBER) << PARTITION_BITS | partition & (MAX_PARTITIONS - 1)
-    value = (ts_ms & (1 << 48) - 1) << 80 | place << 64 | offset
-    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])
+    before, last = divmod(place << 64 | offset, 1 << 20)
+    return _letters(ts_ms & (1 << 48) - 1, 5) + _letters(before, 6) + _PAIRS[last >> 10] + _PAIRS[last & 1023]
+
+
+@lru_cache(4096)  # ids of one millisecond, and a million of one partition, begin alike
+def _letters(value: int, pairs: int) -> str:
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(10 * (pairs - 1), -1, -10)])
 
 
 def position_parts(text: str) -> tuple[int, int, int, int]:

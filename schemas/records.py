@@ -34,7 +34,7 @@ REASONS: Final = {
 }
 
 
-class Notification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Notification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A notification for one user, in a topic `notifications.{lane}`; at least one of title, body, data is given."""
 
     user: UserId
@@ -73,7 +73,7 @@ class Disconnected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     v: Literal[1] = 1
 
 
-class Ack(msgspec.Struct, frozen=True, array_like=True):
+class Ack(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a device has of a log: everything up to `delivered`, read up to `read`."""
 
     user: UserId
@@ -91,7 +91,7 @@ class Acks(msgspec.Struct, frozen=True, kw_only=True, tag="acks"):
     v: Literal[1] = 1
 
 
-class SyncRequest(msgspec.Struct, frozen=True, array_like=True):
+class SyncRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A session wants the entries of a log after `after`, at most `limit`; `asked` says that its client said so."""
 
     user: UserId
@@ -111,7 +111,7 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True, tag="sync"):
     v: Literal[1] = 1
 
 
-class OpenSession(msgspec.Struct, frozen=True, array_like=True):
+class OpenSession(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A session that is open, with the last seq it has been handed in each log."""
 
     user: UserId

@@ -1,4 +1,7 @@
-"""Rows of the durable store: entries of logs, their heads and the devices' cursors."""
+"""Rows of the durable store: entries of logs, their heads and the devices' cursors.
+
+They hold no cycles, so the garbage collector need not look at them (`gc=False`).
+"""
 
 from typing import Final
 
@@ -7,7 +10,7 @@ import msgspec
 RECENT: Final = 256  # rows of a log in which an id is recognised again
 
 
-class Row(msgspec.Struct, frozen=True, array_like=True):
+class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An entry of a log as it is stored.
 
     seq      position in the log, dense from 1
@@ -40,7 +43,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
         return Mark(self.seq, self.src, self.n, self.key, self.digest, self.skip, self.tat)
 
 
-class Mark(msgspec.Struct, frozen=True, array_like=True):
+class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What of a row decides about records to come."""
 
     seq: int
@@ -52,7 +55,7 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
     tat: int = 0
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """The end of a log: its last seq and source position, its count, and the marks of its last rows, newest first."""
 
     seq: int = 0
@@ -61,7 +64,7 @@ class Head(msgspec.Struct, frozen=True):
     recent: tuple[Mark, ...] = ()
 
 
-class Append(msgspec.Struct, frozen=True):
+class Append(msgspec.Struct, frozen=True, gc=False):
     """Rows for one log, in order of seq, under the epoch of the owner of the log's partition."""
 
     log: str
@@ -69,7 +72,7 @@ class Append(msgspec.Struct, frozen=True):
     rows: list[Row]
 
 
-class Range(msgspec.Struct, frozen=True):
+class Range(msgspec.Struct, frozen=True, gc=False):
     """Rows of a log with first <= seq <= last."""
 
     log: str
@@ -77,7 +80,7 @@ class Range(msgspec.Struct, frozen=True):
     last: int
 
 
-class Cursor(msgspec.Struct, frozen=True):
+class Cursor(msgspec.Struct, frozen=True, gc=False):
     """What a device has of a log (by its client name, such as `inbox/normal`): watermarks that only grow."""
 
     user: str

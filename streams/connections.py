@@ -14,14 +14,14 @@ from streams.collapse import MERGED
 from streams.collapse import merged as merged_seqs
 
 
-class Place(msgspec.Struct, frozen=True, array_like=True):
+class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where a session is."""
 
     gateway: str
     device: str
 
 
-class Watermark(msgspec.Struct, frozen=True, array_like=True):
+class Watermark(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a device has of a log, and what its user has read there."""
 
     delivered: int = 0

@@ -23,7 +23,7 @@ LONG_AGO: Final = 1  # ms since 1970; what nobody is shown has expired, for work
 POSITION_HEADER: Final = "tocsin-id"  # on a record that was sent on to its home partition: the id it had where it lay
 
 
-class LogState(msgspec.Struct, frozen=True, array_like=True):
+class LogState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What of a log is kept beside its rows.
 
     `prints` holds a fingerprint of 2 bytes (0: no id) for each of the last 256 rows, oldest first: an id whose
@@ -38,7 +38,7 @@ class LogState(msgspec.Struct, frozen=True, array_like=True):
     tat: int = 0  # the log's rate clock, µs since 1970
 
 
-class Incoming(msgspec.Struct, frozen=True):
+class Incoming(msgspec.Struct, frozen=True, gc=False):
     """A record as the rule sees it; `key` is what recognises a repeat, empty if nothing does."""
 
     src: int
@@ -49,41 +49,41 @@ class Incoming(msgspec.Struct, frozen=True):
     notification: Notification
 
 
-class Appended(msgspec.Struct, frozen=True):
+class Appended(msgspec.Struct, frozen=True, gc=False):
     """The record is a new entry."""
 
     row: Row
 
 
-class Limited(msgspec.Struct, frozen=True):
+class Limited(msgspec.Struct, frozen=True, gc=False):
     """The record is over its log's limit: a row that says so keeps its place, and no device is sent it."""
 
     row: Row
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """The record was judged before, at or before the log's head; `mark` is its row's, if that is among the marks."""
 
     mark: Mark | None
 
 
-class Repeat(msgspec.Struct, frozen=True):
+class Repeat(msgspec.Struct, frozen=True, gc=False):
     """The same id with the same content: it is the entry `seq`."""
 
     seq: int
 
 
-class Conflict(msgspec.Struct, frozen=True):
+class Conflict(msgspec.Struct, frozen=True, gc=False):
     """The same id with other content than the entry `seq`."""
 
     seq: int
 
 
-class Expired(msgspec.Struct, frozen=True):
+class Expired(msgspec.Struct, frozen=True, gc=False):
     """The record was past its `expires_at` when Kafka took it."""
 
 
-class Failed(msgspec.Struct, frozen=True):
+class Failed(msgspec.Struct, frozen=True, gc=False):
     """The rule itself raised an exception: a fault of ours, and the record is innocent until looked at."""
 
     error: str

@@ -16,7 +16,7 @@ MAX_BATCH = 512 * 1024  # bytes of one record batch
 MAX_REQUEST = 2 * 1024 * 1024  # bytes; a control record of 1 MiB has to fit
 
 
-class Emit(msgspec.Struct, frozen=True):
+class Emit(msgspec.Struct, frozen=True, gc=False):
     """A record to be written. Without `partition` it goes to the home partition of its key."""
 
     topic: str
@@ -27,7 +27,7 @@ class Emit(msgspec.Struct, frozen=True):
     timestamp_ms: int | None = None
 
 
-class Written(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """Where a run of records of one partition was written: `count` records from `offset` on."""
 
     topic: str
