@@ -7,7 +7,7 @@ into one batch go in **rounds**, one after the other, so that a head never runs 
 
 import struct
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from cassandra.query import BatchStatement, BatchType
 
@@ -31,20 +31,33 @@ Statement = tuple[bool, bytes, Values]  # (True: prepared, id, values), as the d
 
 bigint: Final = struct.Struct(">q").pack
 integer: Final = struct.Struct(">i").pack
+_short: Final = struct.Struct(">H").pack
+# A value is written as its size and its bytes; these are some that follow each other, up to the size of the next.
+_PLACE: Final = struct.Struct(">iqiqiqi").pack  # seq, src, n, the size of key
+_TIMES: Final = struct.Struct(">iqiqi").pack  # ts, expires, the size of device
+_LAST: Final = struct.Struct(">iq").pack  # tat or the epoch
+_HEAD: Final = struct.Struct(">iqiqiq").pack  # head_seq, head_src, head_n
+_ROW_VALUES: Final = _short(PUT_ROW.count("?"))
+_LAST_ROW_VALUES: Final = _short(PUT_LAST_ROW.count("?"))
 
 
 class Segment:
-    """Consecutive rows of one log in one bucket, the last of which carries the head."""
+    """Consecutive rows of one log in one bucket, the last of which carries the head.
 
-    __slots__ = ("key", "rows", "size", "values")
+    `written` has the values of each row as a request has them: how many there are, and each with its size before it.
+    """
+
+    __slots__ = ("key", "rows", "size", "written")
 
     def __init__(self, append: Append, rows: Sequence[Row], size: int) -> None:
-        log, bucket, epoch = append.log.encode(), integer(bucket_of(rows[0].seq)), bigint(append.epoch)
+        log, bucket = append.log.encode(), integer(bucket_of(rows[0].seq))
+        begin = b"".join((integer(len(log)), log, b"\0\0\0\4", bucket))
+        epoch = _LAST(8, append.epoch)
         *before, last = rows
         self.key = routing_key(log, bucket)
-        self.values = [(log, bucket, *_row_values(row), epoch) for row in before]
-        seq, src, n, *rest = _row_values(last)
-        self.values.append((log, bucket, seq, src, n, *rest, seq, src, n, epoch))
+        self.written = [b"".join((_ROW_VALUES, begin, *_columns(row), epoch)) for row in before]
+        head = _HEAD(8, last.seq, 8, last.src, 8, last.n)
+        self.written.append(b"".join((_LAST_ROW_VALUES, begin, *_columns(last), head, epoch)))
         self.rows = len(rows)
         self.size = size  # bytes, about
 
@@ -70,7 +83,7 @@ class Group:
 
 def routing_key(log: bytes, bucket: bytes) -> bytes:
     """Return the partition key (log, bucket) as Cassandra hashes it."""
-    return b"".join((struct.pack(">H", len(log)), log, b"\0\0\4", bucket, b"\0"))
+    return b"".join((_short(len(log)), log, b"\0\0\4", bucket, b"\0"))
 
 
 def rounds(appends: Sequence[Append], replica: Callable[[bytes], Hashable]) -> list[list[Group]]:
@@ -104,15 +117,17 @@ def new_buckets(appends: Sequence[Append]) -> list[tuple[str, int]]:
 
 def batch(group: Group, put_row: bytes, put_last_row: bytes) -> Any:
     """Return the driver's statement of a group, given the ids of the prepared `PUT_ROW` and `PUT_LAST_ROW`."""
-    parts: list[Statement] = []
+    row, last_row = (b"\1" + _short(len(id_)) + id_ for id_ in (put_row, put_last_row))
+    parts: list[bytes] = []
     for segment in group.segments:
-        *before, last = segment.values
-        parts.extend([(True, put_row, values) for values in before])
-        parts.append((True, put_last_row, last))
-    return unlogged(parts, group.segments[0].key)
+        *before, last = segment.written
+        for values in before:
+            parts += (row, values)
+        parts += (last_row, last)
+    return unlogged(_Written(group.rows, b"".join(parts)), group.segments[0].key)
 
 
-def unlogged(parts: list[Statement], key: bytes) -> Any:
+def unlogged(parts: "list[Statement] | _Written", key: bytes) -> Any:
     """Return a batch of prepared statements that is sent to a replica of the routing key.
 
     The values go in as bytes: a third of the cost of having the driver bind them. Where it keeps them is private to it,
@@ -122,6 +137,53 @@ def unlogged(parts: list[Statement], key: bytes) -> Any:
     statement.routing_key = key
     statement._statements_and_parameters = parts  # noqa: SLF001 - see above
     return statement
+
+
+class _Written:
+    """Statements that are written as a request has them, for a driver that would write them value by value.
+
+    It writes how many statements there are, and of each the id, how many values it has, and each value after its size.
+    So it is given one statement with one value: the first one there is, whose bytes go on with all that follows.
+    """
+
+    def __init__(self, statements: int, body: bytes) -> None:
+        self._statements = statements
+        self._body = body
+
+    def __len__(self) -> int:
+        return self._statements
+
+    def __iter__(self) -> Iterator[tuple[bool, bytes, "_Values"]]:
+        (id_size,) = struct.unpack_from(">H", self._body, 1)
+        at = 3 + id_size
+        values, size = struct.unpack_from(">Hi", self._body, at)
+        yield True, self._body[3:at], _Values(values, _Value(size, self._body[at + 6 :]))
+
+
+class _Values:
+    def __init__(self, count: int, value: "_Value") -> None:
+        self._count = count
+        self._value = value
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator["_Value"]:
+        yield self._value
+
+
+class _Value(bytes):
+    """Bytes that say a size of their own."""
+
+    size: int
+
+    def __new__(cls, size: int, data: bytes) -> Self:
+        value = super().__new__(cls, data)
+        value.size = size
+        return value
+
+    def __len__(self) -> int:
+        return self.size
 
 
 def _cut(append: Append) -> Iterator[tuple[list[Row], int]]:
@@ -139,8 +201,11 @@ def _cut(append: Append) -> Iterator[tuple[list[Row], int]]:
     yield rows, size
 
 
-def _row_values(row: Row) -> Values:
+def _columns(row: Row) -> tuple[bytes, ...]:
+    """Return the values from `seq` to `tat`, each after its size."""
+    key, device, skip = row.key.encode(), row.device.encode(), row.skip.encode()
     return (
-        bigint(row.seq), bigint(row.src), bigint(row.n), row.key.encode(), row.digest,
-        bigint(row.ts), bigint(row.expires), row.device.encode(), row.frame, row.skip.encode(), bigint(row.tat),
+        _PLACE(8, row.seq, 8, row.src, 8, row.n, len(key)), key, integer(len(row.digest)), row.digest,
+        _TIMES(8, row.ts, 8, row.expires, len(device)), device, integer(len(row.frame)), row.frame,
+        integer(len(skip)), skip, _LAST(8, row.tat),
     )  # fmt: skip

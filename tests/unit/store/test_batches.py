@@ -1,13 +1,30 @@
 import struct
 from collections.abc import Hashable
+from io import BytesIO
+from typing import Any
 
 import pytest
+from cassandra import ConsistencyLevel
+from cassandra.protocol import BatchMessage
 from cassandra.query import BatchType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.batches import BATCH_BYTES, BATCH_ROWS, Group, batch, bigint, integer, new_buckets, rounds, routing_key
+from store.batches import (
+    BATCH_BYTES,
+    BATCH_ROWS,
+    Group,
+    Segment,
+    batch,
+    bigint,
+    integer,
+    new_buckets,
+    rounds,
+    routing_key,
+    unlogged,
+)
 from store.buckets import bucket_of
+from store.cluster import PROTOCOL
 from tests.contract.samples import entries, row
 
 
@@ -15,8 +32,31 @@ def anywhere(_: bytes) -> Hashable:
     return None
 
 
+def values_of(written: bytes) -> tuple[bytes, ...]:
+    """Return the values of a row that is written: how many there are, then each after its size."""
+    (count,), at, values = struct.unpack_from(">H", written), 2, []
+    while at < len(written):
+        (size,) = struct.unpack_from(">i", written, at)
+        values.append(written[at + 4 : at + 4 + size])
+        at += 4 + size
+    assert len(values) == count
+    return tuple(values)
+
+
+def rows_of(segment: Segment) -> list[tuple[bytes, ...]]:
+    return [values_of(written) for written in segment.written]
+
+
 def seqs(group: Group) -> list[int]:
-    return [struct.unpack(">q", values[2])[0] for segment in group.segments for values in segment.values]
+    return [struct.unpack(">q", values[2])[0] for segment in group.segments for values in rows_of(segment)]
+
+
+def sent(statement: Any) -> bytes:
+    """Return what the driver writes of a batch."""
+    file = BytesIO()
+    parts = statement._statements_and_parameters
+    BatchMessage(statement.batch_type, parts, ConsistencyLevel.LOCAL_QUORUM).send_body(file, PROTOCOL)
+    return file.getvalue()
 
 
 def test_one_row_for_each_of_many_logs_travels_in_few_batches() -> None:
@@ -64,7 +104,7 @@ def test_logs_of_different_replicas_travel_apart() -> None:
 
 def test_only_the_last_row_of_a_segment_carries_the_head() -> None:
     (groups,) = rounds(entries("log", 9, 3, 5), anywhere)
-    *before, last = groups[0].segments[0].values
+    *before, last = rows_of(groups[0].segments[0])
     assert [len(values) for values in before] == [14, 14]
     expected = row(5)
     head = (bigint(5), bigint(expected.src), bigint(expected.n))
@@ -72,12 +112,15 @@ def test_only_the_last_row_of_a_segment_carries_the_head() -> None:
     assert last[-4:] == (*head, bigint(9))
 
 
-def test_a_batch_names_the_statements_and_where_it_belongs() -> None:
-    (groups,) = rounds(entries("log", 9, 3, 5), anywhere)
+def test_a_batch_is_written_as_the_driver_itself_writes_it() -> None:
+    (groups,) = rounds([*entries("log", 9, 3, 5), *entries("other", 9, 1, 1)], anywhere)
     statement = batch(groups[0], b"row", b"last")
     assert statement.batch_type is BatchType.UNLOGGED
     assert statement.routing_key == routing_key(b"log", integer(0)) == b"\0\3log\0\0\4\0\0\0\0\0"
-    assert [part[:2] for part in statement._statements_and_parameters] == [(True, b"row")] * 2 + [(True, b"last")]
+    ids = [b"row", b"row", b"last", b"last"]
+    rows = [values for segment in groups[0].segments for values in rows_of(segment)]
+    parts = [(True, id_, values) for id_, values in zip(ids, rows, strict=True)]
+    assert sent(statement) == sent(unlogged(parts, b""))
 
 
 def test_each_bucket_but_the_first_is_announced_with_its_first_row() -> None:
@@ -101,18 +144,19 @@ def test_every_row_travels_once_in_order_and_within_the_bounds(parts: list[tuple
     appends = [
         append for log, first, count, size in parts for append in entries(log, 1, first, first + count - 1, size=size)
     ]
-    sent: dict[str, list[int]] = {}
+    travelled: dict[str, list[int]] = {}
     for groups in rounds(appends, anywhere):
-        logs = [segment.values[0][0] for group in groups for segment in group.segments]
+        logs = [rows_of(segment)[0][0] for group in groups for segment in group.segments]
         assert len(logs) == len(set(logs))  # one segment a log and round
         for group in groups:
             assert group.rows <= BATCH_ROWS
             assert group.size <= BATCH_BYTES
             for segment in group.segments:
-                numbers = [struct.unpack(">q", values[2])[0] for values in segment.values]
-                assert {bucket_of(number) for number in numbers} == {struct.unpack(">i", segment.values[0][1])[0]}
-                sent.setdefault(segment.values[0][0].decode(), []).extend(numbers)
+                log, bucket, *_ = rows_of(segment)[0]
+                numbers = [struct.unpack(">q", values[2])[0] for values in rows_of(segment)]
+                assert {bucket_of(number) for number in numbers} == {struct.unpack(">i", bucket)[0]}
+                travelled.setdefault(log.decode(), []).extend(numbers)
     expected: dict[str, list[int]] = {}
     for append in appends:
         expected.setdefault(append.log, []).extend(entry.seq for entry in append.rows)
-    assert sent == expected
+    assert travelled == expected
