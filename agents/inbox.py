@@ -137,7 +137,7 @@ class InboxAgent:
         for (partition, user), pairs in work.records.items():
             key = log_key(self._log, user)
             state = self._logs.get(partition, key, epochs[partition])
-            if state is None or needs_rows(state, (record for _, record in pairs)):
+            if state is None or needs_rows(state, [record for _, record in pairs]):
                 ask[partition, user] = key
             else:
                 known[partition, user] = state
@@ -153,16 +153,17 @@ class InboxAgent:
             after, verdicts = fold(before, marks, [record for _, record in pairs], self._log, self._lane.limit)
             if after != before or asked:
                 states[partition][key] = after
-            if any(isinstance(verdict, Known) for verdict in verdicts):
+            if self._apply(work, partition, user, pairs, verdicts):
                 work.known[partition, user] = after.seq
-            self._apply(work, partition, user, pairs, verdicts)
         return states
 
     def _apply(
         self, work: Work, partition: int, user: str, pairs: list[tuple[Any, Incoming]], verdicts: list[Verdict]
-    ) -> None:
-        """Turn verdicts into effects."""
+    ) -> bool:
+        """Turn verdicts into effects; return whether some of the records had been judged before."""
+        known = False
         for (message, record), verdict in zip(pairs, verdicts, strict=True):
+            known = known or isinstance(verdict, Known)
             match verdict:
                 case Appended(row):
                     work.rows[partition, user].append(row)
@@ -185,6 +186,7 @@ class InboxAgent:
                     work.emits.append(self._status(record, "expired", "expired"))
             if record.notification.device and isinstance(verdict, Appended | Known):
                 work.targeted.append((partition, record))
+        return known
 
     def _limited(self, work: Work, record: Incoming) -> None:
         self._metrics.limited.add(self._lane.name)

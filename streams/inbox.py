@@ -142,7 +142,10 @@ def anchored(epoch: int, head: Head) -> LogState:
 
 def needs_rows(state: LogState, records: Iterable[Incoming]) -> bool:
     """Say whether the rows have to be read to judge these records: some may have been judged, or an id used, before."""
-    return any(r.src <= state.src or (r.key and _printed(state.prints, r.key)) for r in records)
+    for record in records:  # noqa: SIM110 - a generator costs more than the question
+        if record.src <= state.src or (record.key and _printed(state.prints, record.key)):
+            return True
+    return False
 
 
 class _Fold:
