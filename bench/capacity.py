@@ -66,9 +66,9 @@ class Units(msgspec.Struct, frozen=True):
 
 def units(figures: Mapping[str, Rows]) -> Units:
     """Return unit costs. Raises `KeyError` or `ValueError` if the figures lack a benchmark or a row."""
-    tier = [row for row in figures["tier"] if row["target"].startswith("Tocsin")]
+    tier = [row for row in figures["tier"] if row["target"] == "Tocsin, gateway"]
     single = [row for row in tier if row["load"] == "5000 messages/s to one each"]
-    held = [row for row in figures["population"] if row["target"].startswith("Tocsin")]
+    held = [row for row in figures["population"] if row["target"] == "Tocsin, gateway"]
     most = max(row["connections"] for row in held)
     held = [row for row in held if row["connections"] == most]
     inbox = [row for row in figures["inbox"] if row["store"] == "cassandra"]

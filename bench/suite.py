@@ -37,7 +37,7 @@ STEPS: Final = (
     Step("fairness"),
     Step("devices"),
     Step("whole"),
-    Step("tier", quick=("--quick", "--only", "tocsin,centrifuge,ceiling")),
+    Step("tier", quick=("--quick", "--only", "tocsin,tocsin-no-acks,centrifuge,ceiling")),
     Step("inbox", quick=("--store", "sqlite", "--rates", "4000", "--seconds", "4", "--rounds", "1")),
     Step("chain"),
     Step("rows"),

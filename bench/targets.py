@@ -195,8 +195,8 @@ async def centrifuge(
 
 
 @contextlib.asynccontextmanager
-async def gateway(stage: Stage, _everybody: bool, *, processes: int = 1) -> AsyncIterator[Target]:
-    """Start our gateways; a stand-in takes the part of the workers."""
+async def gateway(stage: Stage, _everybody: bool, *, processes: int = 1, acks: bool = True) -> AsyncIterator[Target]:
+    """Start our gateways; a stand-in takes the part of the workers. Without `acks` clients say as little as peers'."""
     prefix = f"g{time.monotonic_ns() // 1_000_000}-"
     await _topics(stage.kafka, prefix)
     port, health = free_port(), [free_port() for _ in range(processes)]
@@ -226,8 +226,8 @@ async def gateway(stage: Stage, _everybody: bool, *, processes: int = 1) -> Asyn
         for number, child in enumerate(gateways):
             await until(child, answers(f"http://{LOOPBACK}:{health[number]}/health/ready"))
         yield Target(
-            name="Tocsin, gateway",
-            speech=SPEECHES["tocsin"],
+            name="Tocsin, gateway" if acks else "Tocsin, gateway, no acks",
+            speech=SPEECHES["tocsin"] if acks else msgspec.structs.replace(SPEECHES["tocsin"], ack=""),
             addresses=[f"{LOOPBACK}:{port}"],
             pids={f"gateway {number}": child.pid for number, child in enumerate(gateways)},
             feeders={"stand-in": feeder.pid},
@@ -283,6 +283,7 @@ async def _topics(kafka: Kafka, prefix: str) -> None:
 
 TARGETS: Final[Mapping[str, Start]] = {
     "tocsin": gateway,
+    "tocsin-no-acks": partial(gateway, acks=False),
     "centrifuge": centrifuge,
     "centrifuge-apart": partial(centrifuge, apart=True),
     "socketio": socketio,
