@@ -46,7 +46,7 @@ def test_the_inbox_role_by_itself(tmp_path: Path) -> None:
 def test_a_target_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         tier.main(["--only", "centrifugo"])
-    assert "there is no target 'centrifugo'; there are tocsin, centrifuge" in capsys.readouterr().err
+    assert "there is no target 'centrifugo'; there are tocsin, tocsin-no-acks, centrifuge" in capsys.readouterr().err
 
 
 @pytest.mark.thorough
