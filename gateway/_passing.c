@@ -83,6 +83,10 @@ static Py_ssize_t past_the_transport(Way *self, const char *bytes, Py_ssize_t si
 
 static int send_on(Way *self, PyObject *data)
 {
+    if (!self->write || !self->waiting) {
+        PyErr_SetString(PyExc_TypeError, "this Way leads nowhere: it was made without its arguments");
+        return -1;
+    }
     Py_ssize_t size = PyBytes_GET_SIZE(data);
     Py_ssize_t took = past_the_transport(self, PyBytes_AS_STRING(data), size);
     if (took < 0)

@@ -135,6 +135,10 @@ class TestInC:
         with pytest.raises(TypeError):
             _passing.pass_on({"s": SimpleNamespace(next=1)}, ["s"], 1, 1, b"x")
 
+    def test_a_way_that_was_made_without_its_arguments_is_refused(self) -> None:
+        with pytest.raises(TypeError, match="nowhere"):
+            _passing.Way.__new__(_passing.Way).send(b"x")
+
     def test_nothing_leaks(self) -> None:
         before = passing_count(_passing)
         for _ in range(100):
