@@ -1,8 +1,9 @@
 /* The way of nearly all deliveries, in C: what `passing_pure.py` does, and no more.
  *
  * With thousands of sessions the memory of each is cold, and a system call apiece is to be paid anyway; what this saves
- * is the interpreter's and the transport's share. A socket is written to directly only while its transport holds
- * nothing, so that bytes keep their order; what it does not take at once goes to the transport, which waits for it.
+ * is the interpreter's and the transport's share, and it has the memory of the sessions of a block on its way before the
+ * first of them is looked at. A socket is written to directly only while its transport holds nothing, so that bytes keep
+ * their order; what it does not take at once goes to the transport, which waits for it.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -16,6 +17,7 @@ typedef struct {
     PyObject *write;   /* the transport's own */
     PyObject *waiting; /* how many bytes the transport holds */
     int fd;            /* -1: nothing goes past the transport */
+    char held;         /* the transport was given something, or may have been, and has not been seen empty since */
 } Way;
 
 typedef struct {
@@ -38,6 +40,7 @@ static int way_init(Way *self, PyObject *args, PyObject *kwargs)
     Py_XSETREF(self->write, Py_NewRef(write));
     Py_XSETREF(self->waiting, Py_NewRef(waiting));
     self->fd = fd;
+    self->held = 1;
     return 0;
 }
 
@@ -62,18 +65,24 @@ static void way_dealloc(Way *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-/* How many bytes of `size` the socket has taken; 0 also where the transport has to say what is wrong; -1: exception. */
-static Py_ssize_t past_the_transport(Way *self, const char *bytes, Py_ssize_t size)
+/* 1: bytes may go past the transport; 0: it still holds some; -1: exception. */
+static int see_whether_free(Way *self)
 {
-    if (self->fd < 0)
-        return 0;
     PyObject *waiting = PyObject_CallNoArgs(self->waiting);
     if (!waiting)
         return -1;
     int holds = PyObject_IsTrue(waiting);
     Py_DECREF(waiting);
-    if (holds)
-        return holds < 0 ? -1 : 0;
+    self->held = holds != 0;
+    return holds < 0 ? -1 : !holds;
+}
+
+/* How many bytes of `size` the socket has taken; 0 also where the transport has to say what is wrong; -1: exception. */
+static Py_ssize_t past_the_transport(Way *self, const char *bytes, Py_ssize_t size)
+{
+    int may = self->fd < 0 ? 0 : self->held ? see_whether_free(self) : 1;
+    if (may <= 0)
+        return may;
     ssize_t took;
     do
         took = send(self->fd, bytes, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -81,19 +90,19 @@ static Py_ssize_t past_the_transport(Way *self, const char *bytes, Py_ssize_t si
     return took < 0 ? 0 : took;
 }
 
-static int send_on(Way *self, PyObject *data)
+static int send_on(Way *self, const char *bytes, Py_ssize_t size)
 {
     if (!self->write || !self->waiting) {
         PyErr_SetString(PyExc_TypeError, "this Way leads nowhere: it was made without its arguments");
         return -1;
     }
-    Py_ssize_t size = PyBytes_GET_SIZE(data);
-    Py_ssize_t took = past_the_transport(self, PyBytes_AS_STRING(data), size);
+    Py_ssize_t took = past_the_transport(self, bytes, size);
     if (took < 0)
         return -1;
     if (took == size)
         return 0;
-    PyObject *rest = took ? PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + took, size - took) : Py_NewRef(data);
+    self->held = 1;
+    PyObject *rest = PyBytes_FromStringAndSize(bytes + took, size - took);
     PyObject *done = rest ? PyObject_CallOneArg(self->write, rest) : NULL;
     Py_XDECREF(rest);
     Py_XDECREF(done);
@@ -104,13 +113,20 @@ static PyObject *way_send(Way *self, PyObject *data)
 {
     if (!PyBytes_CheckExact(data))
         return PyErr_Format(PyExc_TypeError, "bytes, not %s", Py_TYPE(data)->tp_name);
-    if (send_on(self, data))
+    if (send_on(self, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)))
         return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *way_shut(Way *self, PyObject *Py_UNUSED(nothing))
+{
+    self->fd = -1;
     Py_RETURN_NONE;
 }
 
 static PyMethodDef way_methods[] = {
     {"send", (PyCFunction)way_send, METH_O, "Hand bytes to the network, past the transport where that is possible."},
+    {"shut", (PyCFunction)way_shut, METH_NOARGS, "Let nothing go past the transport any more: the socket is closed."},
     {NULL}};
 
 static PyTypeObject WayType = {
@@ -167,43 +183,97 @@ static PyTypeObject PositionType = {
     .tp_members = position_members,
 };
 
-/* pass_on */
+/* Items: an entry on its way to one session */
 
-/* 1: it has passed; 0: it is for the session to decide; -1: exception. */
-static int passes(PyObject *positions, PyObject *session, long long first, long long last, PyObject *data)
+enum { BLOCK = 32, HEAD = 10 };
+
+typedef struct {
+    long long first, last;
+    const char *bytes; /* framed */
+    Py_ssize_t size;
+} Entry;
+
+typedef struct {
+    PyObject *session;
+    Position *position; /* NULL: the session does not read the log here */
+} Item;
+
+static int find(Item *item, PyObject *positions, PyObject *session)
 {
-    PyObject *found = PyDict_GetItemWithError(positions, session);
-    if (!found)
-        return PyErr_Occurred() ? -1 : 0;
-    if (!PyObject_TypeCheck(found, &PositionType)) {
+    PyObject *found = positions ? PyDict_GetItemWithError(positions, session) : NULL;
+    if (!found && PyErr_Occurred())
+        return -1;
+    if (found && !PyObject_TypeCheck(found, &PositionType)) {
         PyErr_Format(PyExc_TypeError, "a Position, not %s", Py_TYPE(found)->tp_name);
         return -1;
     }
-    Position *position = (Position *)found;
-    if (position->next != first || !position->way || !Py_IS_TYPE(position->way, &WayType))
+    item->session = Py_NewRef(session);
+    item->position = (Position *)Py_XNewRef(found);
+    return 0;
+}
+
+static void ask_for_way(const Item *item)
+{
+    if (item->position && item->position->way)
+        __builtin_prefetch(item->position->way);
+}
+
+/* 1: it has passed; 0: it is for the session to decide; -1: exception. What was found may have changed since. */
+static int pass(const Item *item, const Entry *entry)
+{
+    Position *position = item->position;
+    if (!position || !entry->first || position->next != entry->first || !position->way ||
+        !Py_IS_TYPE(position->way, &WayType))
         return 0;
-    position->next = position->expected = last + 1;
-    position->head = position->sent = last;
+    position->next = position->expected = entry->last + 1;
+    position->head = position->sent = entry->last;
     PyObject *way = Py_NewRef(position->way); /* what is called from within may let go of it */
-    int failed = send_on((Way *)way, data);
+    int failed = send_on((Way *)way, entry->bytes, entry->size);
     Py_DECREF(way);
     return failed ? -1 : 1;
+}
+
+static void drop(Item *items, int count)
+{
+    for (int at = 0; at < count; at++) {
+        Py_DECREF(items[at].session);
+        Py_XDECREF(items[at].position);
+    }
+}
+
+/* pass_on: one entry to many sessions */
+
+static int pass_block(PyObject *positions, PyObject *sessions, Py_ssize_t from, const Entry *entry, PyObject *others)
+{
+    Item items[BLOCK];
+    int count = 0, failed = 0;
+    for (Py_ssize_t at = from; at < PyList_GET_SIZE(sessions) && count < BLOCK && !failed; at++) {
+        failed = find(&items[count], positions, PyList_GET_ITEM(sessions, at));
+        count += !failed;
+    }
+    for (int at = 0; at < count; at++)
+        ask_for_way(&items[at]);
+    for (int at = 0; at < count && !failed; at++) {
+        int passed = pass(&items[at], entry);
+        failed = passed < 0 || (!passed && PyList_Append(others, items[at].session));
+    }
+    drop(items, count);
+    return failed ? -1 : 0;
 }
 
 static PyObject *pass_on(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *positions, *sessions, *data;
-    long long first, last;
-    if (!PyArg_ParseTuple(args, "O!O!LLS", &PyDict_Type, &positions, &PyList_Type, &sessions, &first, &last, &data))
+    Entry entry;
+    if (!PyArg_ParseTuple(args, "O!O!LLS", &PyDict_Type, &positions, &PyList_Type, &sessions, &entry.first, &entry.last,
+                          &data))
         return NULL;
+    entry.bytes = PyBytes_AS_STRING(data);
+    entry.size = PyBytes_GET_SIZE(data);
     PyObject *others = PyList_New(0);
-    for (Py_ssize_t at = 0; others && at < PyList_GET_SIZE(sessions); at++) {
-        PyObject *session = Py_NewRef(PyList_GET_ITEM(sessions, at));
-        int passed = first ? passes(positions, session, first, last, data) : 0;
-        if (passed < 0 || (!passed && PyList_Append(others, session)))
+    for (Py_ssize_t at = 0; others && at < PyList_GET_SIZE(sessions); at += BLOCK)
+        if (pass_block(positions, sessions, at, &entry, others))
             Py_CLEAR(others);
-        Py_DECREF(session);
-    }
     return others;
 }
 

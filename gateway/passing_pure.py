@@ -10,9 +10,10 @@ Write = Callable[[bytes], object]  # hands bytes to the network
 
 
 class Way:
-    """How bytes leave a connection: `write` is its transport's own, `waiting` says how many bytes that holds.
+    """How all bytes leave a connection: `write` is its transport's own, `waiting` says how many bytes that holds.
 
-    `fd` is the socket, which may be written to while the transport holds nothing; -1: it may not (TLS).
+    `fd` is the socket, which may be written to while the transport holds nothing; -1: it may not (TLS). Who writes to
+    the transport and not here may see bytes overtake each other.
     """
 
     __slots__ = ("_write",)
@@ -23,6 +24,9 @@ class Way:
     def send(self, data: bytes) -> None:
         """Hand bytes to the network, in the order of all that is written."""
         self._write(data)
+
+    def shut(self) -> None:
+        """Let nothing go past the transport any more: the socket is closed, and its number may be another's soon."""
 
 
 class Position:

@@ -98,6 +98,7 @@ class WebSocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature is asyncio's
         """Forget the connection."""
+        self.way.shut()
         self._leave(self._close_code(), self._clock())
         self._close_by = self._open_by = self._ping_at = float("inf")
         self._unlisted(self)
@@ -126,7 +127,7 @@ class WebSocket(asyncio.Protocol):
             return b""
         self._entrance = None
         if entered.answer:
-            self._transport.write(entered.answer)
+            self.way.send(entered.answer)
         if entered.admission is None:
             if entered.status:
                 self._hub.metrics.refused.labels(entered.status).inc()
@@ -211,7 +212,7 @@ class WebSocket(asyncio.Protocol):
         library = self._protocol
         if library is not None and library.state is not State.OPEN:
             return 0
-        self._transport.write(joined(frames))
+        self.way.send(joined(frames))
         return self._transport.get_write_buffer_size() if self._paused else 0
 
     def _write_protocol(self, now: float) -> None:
@@ -222,7 +223,7 @@ class WebSocket(asyncio.Protocol):
             return
         data = b"".join(chunks)
         if data:
-            self._transport.write(data)
+            self.way.send(data)
         if library.state is not State.OPEN and self._peer is not None:
             self._leave(self._close_code(), now)
         if SEND_EOF in chunks:
@@ -265,7 +266,7 @@ class WebSocket(asyncio.Protocol):
             return self._due()
         if now >= self._ping_at:
             self._ping_at = now + self._hub.config.heartbeat
-            self._transport.write(PING)
+            self.way.send(PING)
         if self._paused:
             self._hub.buffered(self._peer, self._transport.get_write_buffer_size(), now)
         due = self._hub.tick(self._peer, now) if self._peer is not None else float("inf")

@@ -101,10 +101,42 @@ class TestInC:
     def test_bytes_go_to_the_socket_while_the_transport_holds_none(self, pair: Any) -> None:
         (here, there), transport = pair, Transport()
         way = _passing.Way(transport.write, transport.waiting, here.fileno())
-        way.send(b"one")
         transport.holds = 1
+        way.send(b"one")
+        way.send(b"two")
+        assert transport.written == [b"one", b"two"]
+        transport.holds = 0  # the network has taken them
+        way.send(b"three")
+        assert (there.recv(100), transport.written) == (b"three", [b"one", b"two"])
+
+    def test_a_transport_that_was_given_nothing_is_not_asked_again(self, pair: Any) -> None:
+        (here, there), asked = pair, 0
+
+        def waiting() -> int:
+            nonlocal asked
+            asked += 1
+            return 0
+
+        way = _passing.Way(Transport().write, waiting, here.fileno())
+        for data in (b"one", b"two", b"three"):
+            way.send(data)
+        assert (there.recv(100), asked) == (b"onetwothree", 1)
+
+    def test_nothing_goes_to_the_socket_once_it_is_closed(self, pair: Any) -> None:
+        (here, there), transport = pair, Transport()
+        way = _passing.Way(transport.write, transport.waiting, here.fileno())
+        way.send(b"one")
+        way.shut()  # the number of the socket may be another's from here on
         way.send(b"two")
         assert (there.recv(100), transport.written) == (b"one", [b"two"])
+
+    def test_more_sessions_than_are_looked_up_at_once_get_it_each_once(self, pair: Any) -> None:
+        here, there = pair
+        names = [f"s{number}" for number in range(100)]
+        way = _passing.Way(Transport().write, Transport().waiting, here.fileno())
+        positions = {name: at(_passing, 1, way) for name in names if name != "s50"}
+        assert _passing.pass_on(positions, names, 1, 1, b"x") == ["s50"]
+        assert there.recv(1000) == b"x" * 99
 
     def test_what_the_socket_does_not_take_goes_to_the_transport(self, pair: Any) -> None:
         (here, there), transport = pair, Transport()
