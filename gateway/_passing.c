@@ -185,7 +185,7 @@ static PyTypeObject PositionType = {
 
 /* Items: an entry on its way to one session */
 
-enum { BLOCK = 32, HEAD = 10 };
+enum { BLOCK = 32 }; /* sessions that are looked up ahead */
 
 typedef struct {
     long long first, last;
@@ -200,7 +200,7 @@ typedef struct {
 
 static int find(Item *item, PyObject *positions, PyObject *session)
 {
-    PyObject *found = positions ? PyDict_GetItemWithError(positions, session) : NULL;
+    PyObject *found = PyDict_GetItemWithError(positions, session);
     if (!found && PyErr_Occurred())
         return -1;
     if (found && !PyObject_TypeCheck(found, &PositionType)) {
@@ -240,8 +240,6 @@ static void drop(Item *items, int count)
         Py_XDECREF(items[at].position);
     }
 }
-
-/* pass_on: one entry to many sessions */
 
 static int pass_block(PyObject *positions, PyObject *sessions, Py_ssize_t from, const Entry *entry, PyObject *others)
 {
