@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -25,6 +26,7 @@ from bench.measure import chosen, cpu_seconds, show, since
 from bench.native import built_go
 from bench.publish import publish
 from bench.targets import (
+    EACH,
     LOAD,
     PARTITIONS,
     PEERS,
@@ -43,6 +45,7 @@ from cli.kafka import hush
 from cli.tokens import make_token
 from proof.cluster import Cluster
 from proof.servers import Name, Servers
+from schemas.errors import ServerFailed
 from stack.ports import LOOPBACK, free_port
 
 WARM: Final = 3.0  # s of load that are not counted
@@ -80,9 +83,9 @@ class Row(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def ours(servers: Servers, folder: Path, store: StoreName) -> AsyncIterator[Fed]:
-    """Start a worker and a gateway."""
-    async with Cluster(servers, folder, workers=1, gateways=1, store=store) as cluster:
+async def ours(servers: Servers, folder: Path, store: StoreName, *, processes: int = 1) -> AsyncIterator[Fed]:
+    """Start a worker and so many gateways."""
+    async with Cluster(servers, folder, workers=1, gateways=processes, store=store) as cluster:
         pids = {name: cluster.pid(name) for name in (*cluster.workers, *cluster.gateways)}
         for pid in pids.values():
             pin(pid, SERVER)
@@ -97,8 +100,10 @@ async def ours(servers: Servers, folder: Path, store: StoreName) -> AsyncIterato
 
 
 @asynccontextmanager
-async def theirs(servers: Servers, folder: Path) -> AsyncIterator[Fed]:
-    """Start the centrifuge server, which consumes Kafka itself."""
+async def theirs(servers: Servers, folder: Path, *, processes: int = 1) -> AsyncIterator[Fed]:
+    """Start the centrifuge server, which consumes Kafka itself and is one process. Raises `ServerFailed`."""
+    if processes > 1:
+        raise ServerFailed(f"centrifuge fed by Kafka is one process here and holds at most {EACH:,} connections")
     port, topic = free_port(), f"peer{free_port()}"
     admin = AIOKafkaAdminClient(bootstrap_servers=servers.address("kafka"))
     await admin.start()
@@ -123,8 +128,8 @@ async def theirs(servers: Servers, folder: Path) -> AsyncIterator[Fed]:
 
 
 TARGETS: Final[Mapping[str, tuple[Any, tuple[Name, ...]]]] = {
-    "cassandra": (lambda servers, folder: ours(servers, folder, "cassandra"), ("kafka", "redis", "cassandra")),
-    "sqlite": (lambda servers, folder: ours(servers, folder, "sqlite"), ("kafka", "redis")),
+    "cassandra": (partial(ours, store="cassandra"), ("kafka", "redis", "cassandra")),
+    "sqlite": (partial(ours, store="sqlite"), ("kafka", "redis")),
     "centrifuge": (theirs, ("kafka", "redis")),
 }
 

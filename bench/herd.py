@@ -74,7 +74,7 @@ async def run(names: Sequence[str], clients: int, missed: int, rounds: int) -> l
     rows = []
     for _ in range(rounds):
         for name in names:
-            async with PLACES[name]() as place:
+            async with PLACES[name](clients) as place:
                 row = await measure(place, clients, missed)
             rows.append(row)
             print(f"{row.target}: all current after {row.current:.1f} s, {row.wrong} wrong", file=sys.stderr)

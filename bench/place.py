@@ -4,16 +4,17 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from bench import chain, targets, tier
+from bench import chain, tier
 from bench.measure import cpu_seconds
-from bench.targets import LOAD, SECRET, Target
+from bench.targets import LOAD, SECRET, Target, centrifuge, gateway, processes_for
 from proof.servers import Servers
 
 IDLE: Final = 0.05  # cores that a target uses when it has worked everything off
@@ -40,29 +41,29 @@ class Place(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def gateways(name: str) -> AsyncIterator[Place]:
-    """Start a target of `bench tier`."""
+async def gateways(clients: int, start: Callable[..., AbstractAsyncContextManager[Target]]) -> AsyncIterator[Place]:
+    """Start a target of `bench tier` with as many processes as so many clients take."""
     with tier.stage() as stage:
-        async with targets.TARGETS[name](stage, False) as target:
+        async with start(stage, False, processes=processes_for(clients)) as target:
             yield Place(target, ("--redis", stage.redis.url), SECRET, {"redis": stage.redis.pid})
 
 
 @asynccontextmanager
-async def whole(name: str) -> AsyncIterator[Place]:
-    """Start a target of `bench chain`."""
+async def whole(clients: int, name: str) -> AsyncIterator[Place]:
+    """Start a target of `bench chain`, with as many gateways as so many clients take."""
     os.sched_setaffinity(0, LOAD)
     start, needed = chain.TARGETS[name]
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder, Servers(Path(folder) / "servers") as servers:
         await servers.start(*needed)
-        async with start(servers, Path(folder)) as fed:
+        async with start(servers, Path(folder), processes=processes_for(clients)) as fed:
             where = ("--kafka", servers.address("kafka"), "--topic", fed.topic)
             yield Place(fed.target, where, fed.secret, {each: servers.pid(each) for each in needed})
 
 
-PLACES: Final = {
-    "gateway": lambda: gateways("tocsin"),
-    "centrifuge": lambda: gateways("centrifuge"),
-    "chain-cassandra": lambda: whole("cassandra"),
-    "chain-sqlite": lambda: whole("sqlite"),
-    "chain-centrifuge": lambda: whole("centrifuge"),
+PLACES: Final[Mapping[str, Callable[[int], AbstractAsyncContextManager[Place]]]] = {  # of so many clients
+    "gateway": partial(gateways, start=gateway),
+    "centrifuge": partial(gateways, start=centrifuge),
+    "chain-cassandra": partial(whole, name="cassandra"),
+    "chain-sqlite": partial(whole, name="sqlite"),
+    "chain-centrifuge": partial(whole, name="centrifuge"),
 }

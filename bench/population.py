@@ -18,7 +18,7 @@ import uvloop
 
 from bench.crowd.driver import Crowd
 from bench.measure import chosen, cpu_seconds, show, spent
-from bench.targets import LOAD, SECRET, Stage, Target, centrifuge, gateway
+from bench.targets import LOAD, SECRET, Stage, Target, centrifuge, gateway, processes_for
 from bench.tier import AT_ONCE, Drive, Load, pss, stage
 from cli.kafka import hush
 from cli.tokens import make_token
@@ -27,7 +27,6 @@ TARGETS: Final[Mapping[str, Callable[..., AbstractAsyncContextManager[Target]]]]
     "tocsin": gateway,
     "centrifuge": centrifuge,
 }
-EACH: Final = 17_000  # connections of one process, whose descriptors are 20,000
 OPENING: Final = 600.0  # s
 LONG: Final = 86_400.0  # s that a token lives
 ONE_IN: Final = 100  # clients, one of whom is sent messages
@@ -62,8 +61,7 @@ def kernel_bytes() -> int:
 
 async def measure(ready: Stage, name: str, connections: int, *, seconds: float) -> Row:
     """Let all in, let them be for `seconds`, half of the time with traffic to some."""
-    processes = -(-connections // EACH)
-    async with TARGETS[name](ready, False, processes=processes) as target:
+    async with TARGETS[name](ready, False, processes=processes_for(connections)) as target:
         tokens = [make_token(SECRET, f"u{number}", ttl=LONG) for number in range(connections)]
         clients = Crowd(target.speech, target.addresses, connections, tokens=tokens, cpus=LOAD, at_once=AT_ONCE)
         async with clients as crowd:

@@ -86,7 +86,7 @@ async def run(names: Sequence[str], rounds: int, seconds: float) -> list[Row]:
     rows = []
     for _ in range(rounds):
         for name in names:
-            async with PLACES[name]() as place:
+            async with PLACES[name](CLIENTS) as place:
                 rows.append(await measure(place, seconds))
             print(f"{rows[-1].target}: {rows[-1].wrong} wrong", file=sys.stderr)
     return rows

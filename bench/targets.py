@@ -32,6 +32,12 @@ LOAD: Final = set(range(1, os.cpu_count() or 2)) or {0}
 SECRET: Final = "the benchmarks' own secret, which is none at all"
 PARTITIONS: Final = 4
 READY: Final = 60.0  # s
+EACH: Final = 17_000  # connections of one process, whose descriptors are 20,000
+
+
+def processes_for(connections: int) -> int:
+    """Return how many processes it takes to hold so many connections."""
+    return -(-connections // EACH)
 
 
 class Stage(msgspec.Struct, frozen=True):
