@@ -39,7 +39,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
     ms later all of them have been taken, so less often is sooner.
 
     A second worker with the same instance id takes the place of the first in the group. aiokafka does not see that: the
-    first would join again, take the place back, and so on. Here the first one ends.
+    first would join again, take the place back, and so on. Here the first one ends, and joins no more until it has.
 
     The leader of a group shares out the partitions that it knows of. If Kafka was away when it asked for them, aiokafka
     asks again after minutes, and until then nobody would own anything. Here the leader asks until it knows them.
@@ -128,14 +128,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
     def _watch(self, coordinator: Any) -> None:
         ask = coordinator._send_req  # noqa: SLF001 - see above
         known = -float("inf")  # when the group last knew us
+        taken = False
 
         async def asked(request: Any) -> Any:
-            nonlocal known
+            nonlocal known, taken
+            if taken and isinstance(request, JoinGroupRequest):
+                raise UnknownMemberIdError  # it would throw the other out, and hold up the end of this worker
             answer = await ask(request)
             now = time.monotonic()
+            lately = now - known < self.app.conf.broker_session_timeout
             if knows_us(request, answer):
                 known = now
-            elif UnknownMemberIdError.errno in codes(answer) and now - known < self.app.conf.broker_session_timeout:
+            elif lately and not taken and UnknownMemberIdError.errno in codes(answer):
+                taken = True
                 await self._end()
             return answer
 

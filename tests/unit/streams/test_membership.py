@@ -7,14 +7,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, UnknownMemberIdError
 from aiokafka.protocol.commit import OffsetCommitResponse_v2, OffsetFetchRequest, OffsetFetchResponse_v1
-from aiokafka.protocol.group import HeartbeatRequest, HeartbeatResponse_v0, SyncGroupRequest, SyncGroupResponse_v0
+from aiokafka.protocol.group import (
+    HeartbeatRequest,
+    HeartbeatResponse_v0,
+    JoinGroupRequest,
+    SyncGroupRequest,
+    SyncGroupResponse_v0,
+)
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 
 from streams.app import make_app
-from streams.membership import FETCH_EVERY, Pace, codes, knows_us, topics_known, urgent_first
+from streams.membership import FETCH_EVERY, ConsumerThread, Pace, codes, knows_us, topics_known, urgent_first
 from streams.settings import Settings
 
 UNKNOWN = 25
@@ -36,6 +42,32 @@ def test_a_member_is_known_by_whatever_the_group_answers_to_it_as_one() -> None:
     assert not knows_us(OffsetFetchRequest("g", []), OffsetFetchResponse_v1([("t", [(0, 25, "", 0)])])), (
         "asked by anybody"
     )
+
+
+async def test_who_was_replaced_asks_for_its_place_no_more() -> None:
+    """The Kafka client would join again at once, and throw the other out, before the worker has stopped."""
+    answers = [SyncGroupResponse_v0(0, b""), HeartbeatResponse_v0(UNKNOWN), HeartbeatResponse_v0(UNKNOWN)]
+    asked: list[Any] = []
+    ends = 0
+
+    async def ask(request: Any) -> Any:
+        asked.append(request)
+        return answers.pop(0)
+
+    async def end() -> None:
+        nonlocal ends
+        ends += 1
+
+    coordinator = SimpleNamespace(_send_req=ask)
+    thread: Any = SimpleNamespace(app=SimpleNamespace(conf=SimpleNamespace(broker_session_timeout=60.0)), _end=end)
+    ConsumerThread._watch(thread, coordinator)
+    await coordinator._send_req(SyncGroupRequest("g", 1, "m", "w", []))
+    heartbeat = HeartbeatRequest("g", 1, "m")
+    await coordinator._send_req(heartbeat)
+    with pytest.raises(UnknownMemberIdError):
+        await coordinator._send_req(JoinGroupRequest("g", 1, 1, "", "w", "consumer", []))
+    await coordinator._send_req(heartbeat)
+    assert (asked[1:], ends) == ([heartbeat, heartbeat], 1)
 
 
 class Client:
