@@ -188,6 +188,6 @@ def _users(record: msgspec.Struct) -> list[str]:
     match record:
         case Connected(user=user) | Disconnected(user=user):
             return [user]
-        case Acks(acks=items) | Sync(syncs=items) | Announce(sessions=items):
+        case Sync(syncs=items) | Announce(sessions=items):
             return [item.user for item in items]
-    return []
+    return []  # a cursor is merged into the store from wherever it comes

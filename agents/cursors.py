@@ -8,11 +8,10 @@ from typing import Final
 from schemas.records import Ack
 from schemas.rows import Cursor
 from store.port import Store
-from streams.connections import Watermark
 
 EVERY: Final = 2.0  # s; a cursor row is written at most once a device, log and this time
 
-_Marks = dict[str, dict[tuple[str, str], Watermark]]  # {user: {(device, log): watermark}}
+_Marks = dict[str, dict[tuple[str, str], Cursor]]  # {user: {(device, log): cursor}}
 
 
 class CursorWriter:
@@ -27,15 +26,11 @@ class CursorWriter:
 
     def add(self, acks: Iterable[Ack]) -> None:
         """Merge acks."""
-        for ack in acks:
-            marks = self._dirty.setdefault(ack.user, {})
-            place = (ack.device, ack.log)
-            mark = Watermark(ack.delivered, ack.read)
-            marks[place] = marks[place].merged(mark) if place in marks else mark
+        self._merge([Cursor(ack.user, ack.log, ack.device, ack.delivered, ack.read) for ack in acks])
 
     def pending(self, user: str) -> list[Cursor]:
         """Return what the store may not have yet of a user."""
-        return [cursor for group in (*self._writing, self._dirty) for cursor in _cursors(user, group.get(user, {}))]
+        return [cursor for group in (*self._writing, self._dirty) for cursor in group.get(user, {}).values()]
 
     def waiting(self) -> int:
         """Return how many watermarks the store may not have yet."""
@@ -61,20 +56,21 @@ class CursorWriter:
         group, self._dirty, self._flush = self._dirty, {}, None  # what is added from here on is for the next flush
         self._writing.append(group)
         try:
-            await self._store.put_cursors([c for user, marks in group.items() for c in _cursors(user, marks)])
+            await self._store.put_cursors(cursors_of(group))
         except BaseException:
-            self.add(
-                Ack(user, device, log, mark.delivered, mark.read)
-                for user, marks in group.items()
-                for (device, log), mark in marks.items()
-            )
+            self._merge(cursors_of(group))
             raise
         finally:
             self._writing.remove(group)
 
+    def _merge(self, cursors: Iterable[Cursor]) -> None:
+        for cursor in cursors:
+            marks = self._dirty.setdefault(cursor.user, {})
+            place = (cursor.device, cursor.log)
+            known = marks.get(place)
+            marks[place] = cursor if known is None else known.merged(cursor)
 
-def _cursors(user: str, marks: dict[tuple[str, str], Watermark]) -> list[Cursor]:
-    return [
-        Cursor(user=user, log=log, device=device, delivered=mark.delivered, read=mark.read)
-        for (device, log), mark in marks.items()
-    ]
+
+def cursors_of(group: _Marks) -> list[Cursor]:
+    """Return the cursors of a group."""
+    return [cursor for marks in group.values() for cursor in marks.values()]

@@ -88,3 +88,8 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
     device: str
     delivered: int
     read: int
+
+    def merged(self, other: "Cursor") -> "Cursor":
+        """Return the higher watermarks of two cursors of the same device and log, each by itself."""
+        delivered, read = max(self.delivered, other.delivered), max(self.read, other.read)
+        return Cursor(self.user, self.log, self.device, delivered, read)

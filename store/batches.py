@@ -1,4 +1,4 @@
-"""Appends as batches for Cassandra: grouped, bounded, with values already in the form of the wire.
+"""Appends as batches for Cassandra: grouped, bounded, and written as a request has them (`store.wire`).
 
 A micro-batch is mostly one row for each of many logs. Rows of many logs travel in one unlogged batch, which costs a
 fifth of as many single writes; the rows of one log that share a batch also share a fate, and those that do not fit
@@ -7,15 +7,13 @@ into one batch go in **rounds**, one after the other, so that a head never runs 
 
 import struct
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, Final, Self
-
-from cassandra.query import BatchStatement, BatchType
+from typing import Any, Final
 
 from store.buckets import BUCKET_ROWS, bucket_of
 from store.port import Append, Row
+from store.wire import BATCH_BYTES, integer, prepared, short, unlogged
 
 BATCH_ROWS: Final = 40
-BATCH_BYTES: Final = 48 * 1024  # below the size at which Cassandra warns (64 KiB); a larger row travels alone
 STATEMENT_BYTES: Final = 160  # of a row beside its texts and blobs, about
 
 PUT_ROW: Final = """
@@ -26,19 +24,13 @@ INSERT INTO log_rows (
     log, bucket, seq, src, n, key, digest, ts, expires, device, frame, skip, tat, head_seq, head_src, head_n
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
 
-Values = tuple[bytes, ...]
-Statement = tuple[bool, bytes, Values]  # (True: prepared, id, values), as the driver keeps it inside a batch
-
-bigint: Final = struct.Struct(">q").pack
-integer: Final = struct.Struct(">i").pack
-_short: Final = struct.Struct(">H").pack
 # A value is written as its size and its bytes; these are some that follow each other, up to the size of the next.
 _PLACE: Final = struct.Struct(">iqiqiqi").pack  # seq, src, n, the size of key
 _TIMES: Final = struct.Struct(">iqiqi").pack  # ts, expires, the size of device
 _LAST: Final = struct.Struct(">iq").pack  # tat or the epoch
 _HEAD: Final = struct.Struct(">iqiqiq").pack  # head_seq, head_src, head_n
-_ROW_VALUES: Final = _short(PUT_ROW.count("?"))
-_LAST_ROW_VALUES: Final = _short(PUT_LAST_ROW.count("?"))
+_ROW_VALUES: Final = short(PUT_ROW.count("?"))
+_LAST_ROW_VALUES: Final = short(PUT_LAST_ROW.count("?"))
 
 
 class Segment:
@@ -83,7 +75,7 @@ class Group:
 
 def routing_key(log: bytes, bucket: bytes) -> bytes:
     """Return the partition key (log, bucket) as Cassandra hashes it."""
-    return b"".join((_short(len(log)), log, b"\0\0\4", bucket, b"\0"))
+    return b"".join((short(len(log)), log, b"\0\0\4", bucket, b"\0"))
 
 
 def rounds(appends: Sequence[Append], replica: Callable[[bytes], Hashable]) -> list[list[Group]]:
@@ -117,73 +109,14 @@ def new_buckets(appends: Sequence[Append]) -> list[tuple[str, int]]:
 
 def batch(group: Group, put_row: bytes, put_last_row: bytes) -> Any:
     """Return the driver's statement of a group, given the ids of the prepared `PUT_ROW` and `PUT_LAST_ROW`."""
-    row, last_row = (b"\1" + _short(len(id_)) + id_ for id_ in (put_row, put_last_row))
+    row, last_row = prepared(put_row), prepared(put_last_row)
     parts: list[bytes] = []
     for segment in group.segments:
         *before, last = segment.written
         for values in before:
             parts += (row, values)
         parts += (last_row, last)
-    return unlogged(_Written(group.rows, b"".join(parts)), group.segments[0].key)
-
-
-def unlogged(parts: "list[Statement] | _Written", key: bytes) -> Any:
-    """Return a batch of prepared statements that is sent to a replica of the routing key.
-
-    The values go in as bytes: a third of the cost of having the driver bind them. Where it keeps them is private to it,
-    which is why its version is pinned.
-    """
-    statement = BatchStatement(batch_type=BatchType.UNLOGGED)
-    statement.routing_key = key
-    statement._statements_and_parameters = parts  # noqa: SLF001 - see above
-    return statement
-
-
-class _Written:
-    """Statements that are written as a request has them, for a driver that would write them value by value.
-
-    It writes how many statements there are, and of each the id, how many values it has, and each value after its size.
-    So it is given one statement with one value: the first one there is, whose bytes go on with all that follows.
-    """
-
-    def __init__(self, statements: int, body: bytes) -> None:
-        self._statements = statements
-        self._body = body
-
-    def __len__(self) -> int:
-        return self._statements
-
-    def __iter__(self) -> Iterator[tuple[bool, bytes, "_Values"]]:
-        (id_size,) = struct.unpack_from(">H", self._body, 1)
-        at = 3 + id_size
-        values, size = struct.unpack_from(">Hi", self._body, at)
-        yield True, self._body[3:at], _Values(values, _Value(size, self._body[at + 6 :]))
-
-
-class _Values:
-    def __init__(self, count: int, value: "_Value") -> None:
-        self._count = count
-        self._value = value
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator["_Value"]:
-        yield self._value
-
-
-class _Value(bytes):
-    """Bytes that say a size of their own."""
-
-    size: int
-
-    def __new__(cls, size: int, data: bytes) -> Self:
-        value = super().__new__(cls, data)
-        value.size = size
-        return value
-
-    def __len__(self) -> int:
-        return self.size
+    return unlogged(group.rows, b"".join(parts), group.segments[0].key)
 
 
 def _cut(append: Append) -> Iterator[tuple[list[Row], int]]:

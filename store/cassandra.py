@@ -2,7 +2,8 @@
 
 What a partition's owner writes carries its epoch as write timestamp, so a write under a lower epoch loses, whenever it
 arrives; cursors carry their value, so they only grow. Neither costs a condition. How a log lies in buckets is said in
-`store.buckets`, how rows travel in `store.batches`.
+`store.buckets`, how rows travel in `store.batches`, and cursors in
+`store.cursors`.
 """
 
 import asyncio
@@ -17,18 +18,17 @@ from cassandra.cluster import NoHostAvailable
 from cassandra.protocol import ErrorMessage
 
 from schemas.errors import StoreError
-from store.batches import PUT_LAST_ROW, PUT_ROW, Group, Statement, batch, bigint, new_buckets, rounds, unlogged
+from store.batches import PUT_LAST_ROW, PUT_ROW, Group, batch, new_buckets, rounds
 from store.buckets import End, is_full, is_short, last_end, pieces, window
 from store.cassandra_migrations import pending
 from store.cluster import Address, connect
+from store.cursors import PUT_DELIVERED, PUT_READ, cursor_batches
 from store.migration import IDENTITY, refuse_if_behind
 from store.port import RECENT, Append, Cursor, Head, Mark, Range, Row
 from store.requests import Request, Requests, Rows
 
 CLAIMS: Final = 20  # attempts of a claim against others that claim at the same time
 MISFIT: Final = "a value does not fit its column: {}"
-CURSOR_BATCH: Final = 20  # cursors, of two statements each, in one batch
-CURSOR_BYTES: Final = 100  # of one of these statements, about
 
 _STATEMENTS: Final = {
     "put_row": PUT_ROW,
@@ -45,8 +45,8 @@ _STATEMENTS: Final = {
         FROM log_rows WHERE log = ? AND bucket = ? AND seq >= ? AND seq <= ? ORDER BY seq ASC""",
     "claim": "UPDATE owners SET epoch = ?, owner = ? WHERE stream = ? AND part = ? IF epoch < ?",
     "first_claim": "INSERT INTO owners (stream, part, epoch, owner) VALUES (?, ?, ?, ?) IF NOT EXISTS",
-    "put_delivered": "INSERT INTO cursors (user, log, device, delivered) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
-    "put_read": "INSERT INTO cursors (user, log, device, read) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+    "put_delivered": PUT_DELIVERED,
+    "put_read": PUT_READ,
     "cursors": "SELECT user, log, device, delivered, read FROM cursors WHERE user = ?",
     "forget_cursors": "TRUNCATE cursors",
     "new_identity": "UPDATE identity SET epoch = ? WHERE id = 1 IF EXISTS",  # as it was made: by LWT
@@ -139,9 +139,9 @@ class CassandraStore:
 
     async def put_cursors(self, cursors: Sequence[Cursor]) -> None:
         """Merge watermarks by max."""
-        groups = [cursors[start : start + CURSOR_BATCH] for start in range(0, len(cursors), CURSOR_BATCH)]
+        ids = (self._statements[name].query_id for name in ("put_delivered", "put_read"))
         try:
-            requests = [self._cursor_batch(group) for group in groups]
+            requests = [Request(*written) for written in cursor_batches(cursors, *ids)]
         except (struct.error, ValueError) as exc:
             raise StoreError(MISFIT.format(exc)) from exc
         await self._requests.run(requests)
@@ -193,17 +193,6 @@ class CassandraStore:
     def _batch(self, group: Group) -> Request:
         row, last_row = self._statements["put_row"].query_id, self._statements["put_last_row"].query_id
         return Request(batch(group, row, last_row), group.size)
-
-    def _cursor_batch(self, cursors: Sequence[Cursor]) -> Request:
-        delivered_id, read_id = self._statements["put_delivered"].query_id, self._statements["put_read"].query_id
-        parts: list[Statement] = []
-        for cursor in cursors:
-            names = (cursor.user.encode(), cursor.log.encode(), cursor.device.encode())
-            delivered, read = bigint(cursor.delivered), bigint(cursor.read)
-            parts.append((True, delivered_id, (*names, delivered, delivered)))
-            if cursor.read:  # most devices say what they have, few what was read
-                parts.append((True, read_id, (*names, read, read)))
-        return Request(unlogged(parts, cursors[0].user.encode()), len(parts) * CURSOR_BYTES)
 
     def _bound(self, name: str, values: tuple[Any, ...]) -> Request:
         try:

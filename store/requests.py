@@ -133,6 +133,7 @@ class Requests:
         self._report(job)
 
     def _report(self, job: _Job) -> None:
+        job.future = None  # it knows the job: together they would be garbage that only a look for cycles finds
         self._answered.append(job)  # first this, then the question who wakes the loop: so none is left behind
         if not self._armed and not self._loop.is_closed():
             self._armed = True

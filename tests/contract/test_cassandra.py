@@ -1,15 +1,19 @@
 """What holds on Cassandra alone: a server that is killed, silent or absent; buckets after a crash; replicas."""
 
 import asyncio
+import gc
 
 import pytest
+from cassandra.cluster import ResponseFuture
 
 from schemas.errors import StoreError
 from stack.servers.cassandra import Cassandra
-from store.batches import integer, routing_key
+from store.batches import routing_key
 from store.cassandra import CassandraStore
-from store.port import Range, Store
+from store.port import Cursor, Range, Store
+from store.requests import Request
 from store.urls import open_store
+from store.wire import integer
 from tests.contract.samples import entries, opened, show_dense, until
 
 LOGS = 20
@@ -55,6 +59,25 @@ async def test_a_killed_cassandra_loses_nothing_and_is_found_again(cassandra: Ca
         await load.stop()
     async with opened(cassandra.url) as store:
         await show_dense(store, load.acknowledged)
+
+
+async def test_requests_leave_no_cycles_behind(cassandra: Cassandra, name: str) -> None:
+    async with opened(cassandra.url) as store:
+        await store.heads([name])
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(20):
+                await store.append(entries(f"{name}/{number}", 1, 1, 50))
+                await store.put_cursors(
+                    [Cursor(user=name, log="inbox/normal", device=str(number), delivered=1, read=1)]
+                )
+                await store.read([Range(f"{name}/{number}", 1, 50)])
+                await store.heads([f"{name}/{number}"])
+            left = [type(one).__name__ for one in gc.get_objects() if issubclass(type(one), (ResponseFuture, Request))]
+        finally:
+            gc.enable()
+    assert left == []
 
 
 async def test_a_cassandra_that_says_nothing_fails_the_call_and_is_used_again(cassandra: Cassandra, name: str) -> None:

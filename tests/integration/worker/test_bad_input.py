@@ -95,7 +95,7 @@ def test_a_record_in_the_wrong_partition_is_sent_home_under_its_id_and_appended_
         (b"rubbish", b"not_json"),
         (b'{"type":"connected"}', b"bad_request"),
         (b'{"type":"unheard of"}', b"bad_request"),
-        (b'{"v":1,"type":"acks","gateway":"g","acks":[["u-far","phone","inbox/normal",1,0]]}', b"key_mismatch"),
+        (b'{"v":1,"type":"sync","gateway":"g","syncs":[["u-far","s","d","inbox/normal",1,9]]}', b"key_mismatch"),
         (b'{"v":1,"type":"sync","gateway":"g","syncs":[["u-far","s"]]}', b"bad_request"),
         (None, b"bad_request"),
     ],

@@ -7,7 +7,7 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry
 
 from agents.connections import ConnectionsAgent
-from agents.cursors import CursorWriter, _cursors
+from agents.cursors import CursorWriter, cursors_of
 from agents.deadletters import DeadLetters
 from agents.inbox import InboxAgent, Lane
 from agents.parts import Parts
@@ -49,7 +49,7 @@ class Cursors(CursorWriter):
     async def flushed(self) -> None:
         group, self._dirty = self._dirty, {}
         self._writing.append(group)
-        cursors = [c for user, marks in group.items() for c in _cursors(user, marks)]
+        cursors = cursors_of(group)
         try:
             await self._store.put_cursors(cursors)
         except StoreError:

@@ -1,31 +1,24 @@
 import struct
 from collections.abc import Hashable
-from io import BytesIO
-from typing import Any
 
 import pytest
-from cassandra import ConsistencyLevel
-from cassandra.protocol import BatchMessage
 from cassandra.query import BatchType
 from hypothesis import given
 from hypothesis import strategies as st
 
 from store.batches import (
-    BATCH_BYTES,
     BATCH_ROWS,
     Group,
     Segment,
     batch,
-    bigint,
-    integer,
     new_buckets,
     rounds,
     routing_key,
-    unlogged,
 )
 from store.buckets import bucket_of
-from store.cluster import PROTOCOL
+from store.wire import BATCH_BYTES, bigint, integer
 from tests.contract.samples import entries, row
+from tests.unit.store.requests import sent, sent_of
 
 
 def anywhere(_: bytes) -> Hashable:
@@ -49,14 +42,6 @@ def rows_of(segment: Segment) -> list[tuple[bytes, ...]]:
 
 def seqs(group: Group) -> list[int]:
     return [struct.unpack(">q", values[2])[0] for segment in group.segments for values in rows_of(segment)]
-
-
-def sent(statement: Any) -> bytes:
-    """Return what the driver writes of a batch."""
-    file = BytesIO()
-    parts = statement._statements_and_parameters
-    BatchMessage(statement.batch_type, parts, ConsistencyLevel.LOCAL_QUORUM).send_body(file, PROTOCOL)
-    return file.getvalue()
 
 
 def test_one_row_for_each_of_many_logs_travels_in_few_batches() -> None:
@@ -120,7 +105,7 @@ def test_a_batch_is_written_as_the_driver_itself_writes_it() -> None:
     ids = [b"row", b"row", b"last", b"last"]
     rows = [values for segment in groups[0].segments for values in rows_of(segment)]
     parts = [(True, id_, values) for id_, values in zip(ids, rows, strict=True)]
-    assert sent(statement) == sent(unlogged(parts, b""))
+    assert sent(statement) == sent_of(parts)
 
 
 def test_each_bucket_but_the_first_is_announced_with_its_first_row() -> None:
