@@ -24,7 +24,7 @@ import uvloop
 
 from bench.filling import fill
 from bench.measure import cpu_seconds, show, since, spent
-from bench.publish import publish
+from bench.publish import publish_some
 from bench.receivers import Receivers
 from bench.targets import LOAD, PARTITIONS, SERVER
 from cli.kafka import hush
@@ -116,27 +116,27 @@ async def measure(
     cluster: Cluster, receivers: Receivers, store: str, rate: float, *, users: int, seconds: float, profile: Path | None
 ) -> Row:
     """Warm up, then offer `rate` records a second for about `seconds`."""
-    sent = receivers.received // (users * len(DEVICES))
+    sent = receivers.received // len(DEVICES)
     for length in (WARM, seconds):
-        rounds = max(1, round(rate * length / users))
+        records = round(rate * length)
         workers = {name: cluster.pid(name) for name in cluster.workers}
         others: dict[str, int] = {name: cluster.servers.pid(name) for name in SERVERS[store]}
         before, others_before = cpu_seconds(workers), cpu_seconds(others)
         receivers.latency.clear()
         receivers.acks = 0
-        aim = receivers.received + rounds * users * len(DEVICES)
+        aim = receivers.received + records * len(DEVICES)
         where = ("--kafka", cluster.kafka, "--topic", f"{cluster.prefix}notifications.normal")
-        jobs: list[Any] = [publish(*where, rate=rate, rounds=rounds, clients=users, first=sent)]
+        jobs: list[Any] = [publish_some(*where, rate=rate, messages=records, clients=users, before=sent)]
         if profile and length == seconds:
             jobs.append(profiled(next(iter(workers.values())), seconds, profile))
         await asyncio.gather(*jobs)
-        if not await receivers.arrived(aim, patience := PATIENCE + rounds * users / SLOWEST):
+        if not await receivers.arrived(aim, patience := PATIENCE + records / SLOWEST):
             raise RuntimeError(f"{aim - receivers.received:,} deliveries did not come within {patience:.0f} s")
-        sent += rounds
+        sent += records
     return Row(
         store=store,
         rate=rate,
-        records=rounds * users,
+        records=records,
         cpu=spent(workers, before),
         others=since(others, others_before),
         p50=receivers.percentile(0.5),

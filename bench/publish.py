@@ -52,13 +52,17 @@ def record(user: str, due_us: int, number: int, size: int = PAYLOAD) -> bytes:
 
 
 class Schedule:
-    """Which messages are due: `rate` a second for `count` clients in turn, or for everybody (`count` 0)."""
+    """Which messages are due: `rate` a second for `count` clients in turn, or for everybody (`count` 0).
 
-    def __init__(self, rate: float, messages: int, count: int, begin_us: int) -> None:
+    They go on after `before` messages that were sent earlier.
+    """
+
+    def __init__(self, rate: float, messages: int, count: int, begin_us: int, before: int = 0) -> None:
         self._rate = rate
         self._messages = messages
         self._count = count
         self._begin = begin_us
+        self._before = before
         self.sent = 0
 
     @property
@@ -77,14 +81,15 @@ class Schedule:
         return taken
 
     def _whose(self, index: int) -> tuple[int, int]:
+        index += self._before
         return (index % self._count, index // self._count + 1) if self._count else (EVERYBODY, index + 1)
 
 
-def packed(due: list[tuple[int, int, int]], first: int, size: int = PAYLOAD) -> bytes:
-    """Return what goes to Redis for what is due; numbers go on from `first`."""
+def packed(due: list[tuple[int, int, int]], size: int = PAYLOAD) -> bytes:
+    """Return what goes to Redis for what is due."""
     parts: list[bytes] = []
     for client, number, at in due:
-        payload = marked(at, number + first, size)
+        payload = marked(at, number, size)
         parts += (_ITEM.pack(client, len(payload)), payload)
     return b"".join(parts)
 
@@ -101,16 +106,16 @@ async def _ticks(plan: Plan, send: Callable[[list[tuple[int, int, int]]], Any]) 
         await asyncio.sleep(TICK)
 
 
-async def to_redis(url: str, plan: Plan, first: int, size: int) -> None:
+async def to_redis(url: str, plan: Plan, size: int) -> None:
     """Publish to the channel."""
     client = redis.asyncio.Redis.from_url(url)
     try:
-        await _ticks(plan, lambda due: client.publish(CHANNEL, packed(due, first, size)))
+        await _ticks(plan, lambda due: client.publish(CHANNEL, packed(due, size)))
     finally:
         await client.aclose()
 
 
-async def to_kafka(brokers: str, topic: str, plan: Plan, first: int, size: int) -> None:
+async def to_kafka(brokers: str, topic: str, plan: Plan, size: int) -> None:
     """Produce records for users u0, u1 …: a batch a partition and tick."""
     producer = AIOKafkaProducer(bootstrap_servers=brokers, acks="all", linger_ms=2)
     await producer.start()
@@ -125,10 +130,10 @@ async def to_kafka(brokers: str, topic: str, plan: Plan, first: int, size: int) 
                 key = user.encode()
                 partition = home_partition(key, partitions)
                 batch = batches.get(partition) or batches.setdefault(partition, producer.create_batch())
-                if batch.append(key=key, value=record(user, at, number + first, size), timestamp=None) is None:
+                if batch.append(key=key, value=record(user, at, number, size), timestamp=None) is None:
                     waiting.append(await producer.send_batch(batch, topic, partition=partition))
                     batches[partition] = batch = producer.create_batch()
-                    batch.append(key=key, value=record(user, at, number + first, size), timestamp=None)
+                    batch.append(key=key, value=record(user, at, number, size), timestamp=None)
             for partition, batch in batches.items():
                 waiting.append(await producer.send_batch(batch, topic, partition=partition))
 
@@ -138,18 +143,27 @@ async def to_kafka(brokers: str, topic: str, plan: Plan, first: int, size: int) 
         await producer.stop()
 
 
-def _command(*where: str, rate: float, messages: int, clients: int, first: int) -> list[str]:
+def _command(*where: str, rate: float, messages: int, clients: int, before: int) -> list[str]:
     command = [sys.executable, "-m", "bench.publish", *where, "--rate", str(rate), "--messages", str(messages)]
-    return [*command, "--clients", str(clients), "--first", str(first)]
+    return [*command, "--clients", str(clients), "--before", str(before)]
 
 
 async def publish(*where: str, rate: float, rounds: int, clients: int, first: int, everybody: bool = False) -> None:
-    """Publish `rounds` messages for each client, or for all at once, in a process of its own on the load's cores.
+    """Publish `rounds` messages for each client, or for all at once, after `first` rounds that were sent before.
 
-    `where` is how the command line names the place. Raises `ServerFailed`.
+    Raises `ServerFailed`.
     """
-    messages, taking_turns = (rounds, 0) if everybody else (rounds * clients, clients)
-    command = _command(*where, rate=rate, messages=messages, clients=taking_turns, first=first)
+    turn, taking_turns = (1, 0) if everybody else (clients, clients)
+    await publish_some(*where, rate=rate, messages=rounds * turn, clients=taking_turns, before=first * turn)
+
+
+async def publish_some(*where: str, rate: float, messages: int, clients: int, before: int) -> None:
+    """Publish messages for clients in turn, or with 0 for all at once, in a process of its own on the load's cores.
+
+    `where` is how the command line names the place; they go on after the `before` that were sent so far. Raises
+    `ServerFailed`.
+    """
+    command = _command(*where, rate=rate, messages=messages, clients=clients, before=before)
     child = await asyncio.create_subprocess_exec(*on_cores(LOAD, command))
     if await child.wait():
         raise ServerFailed(f"bench.publish ended with {child.returncode}")
@@ -159,9 +173,10 @@ async def publish(*where: str, rate: float, rounds: int, clients: int, first: in
 async def publisher(*where: str, rate: float, clients: int, first: int = 0) -> AsyncIterator[Callable[[], None]]:
     """Start a process that is connected and publishes from when what is yielded is called to the end of the context.
 
-    So a measurement that is to begin now does not wait for an interpreter. Raises `ServerFailed`.
+    So a measurement that is to begin now does not wait for an interpreter. What it sends comes after `first` rounds
+    that were sent before. Raises `ServerFailed`.
     """
-    command = [*_command(*where, rate=rate, messages=ENDLESS, clients=clients, first=first), "--told"]
+    command = [*_command(*where, rate=rate, messages=ENDLESS, clients=clients, before=first * clients), "--told"]
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     assert child.stdin is not None
@@ -186,7 +201,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, required=True, help="messages a second")
     parser.add_argument("--messages", type=int, required=True)
     parser.add_argument("--clients", type=int, required=True, help="0: every message is for everybody")
-    parser.add_argument("--first", type=int, default=0, help="how many messages every client has been sent before")
+    parser.add_argument("--before", type=int, default=0, help="how many messages were sent before")
     parser.add_argument("--size", type=int, default=PAYLOAD, help="bytes of a message, about: %(default)s")
     parser.add_argument("--told", action="store_true", help="say `ready` when connected, begin at a line on stdin")
     given = parser.parse_args()
@@ -197,12 +212,12 @@ def main() -> None:
             sys.stdout.buffer.write(READY)
             sys.stdout.buffer.flush()
             await asyncio.to_thread(sys.stdin.readline)
-        return Schedule(given.rate, given.messages, given.clients, time.monotonic_ns() // 1000)
+        return Schedule(given.rate, given.messages, given.clients, time.monotonic_ns() // 1000, given.before)
 
     if given.redis:
-        uvloop.run(to_redis(given.redis, plan, given.first, given.size))
+        uvloop.run(to_redis(given.redis, plan, given.size))
     else:
-        uvloop.run(to_kafka(given.kafka, given.topic, plan, given.first, given.size))
+        uvloop.run(to_kafka(given.kafka, given.topic, plan, given.size))
 
 
 if __name__ == "__main__":

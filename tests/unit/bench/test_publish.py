@@ -11,13 +11,14 @@ from bench.standin import items
     rate=st.floats(1, 50_000),
     messages=st.integers(1, 500),
     clients=st.integers(1, 50),
+    before=st.integers(0, 500),
     pauses=st.lists(st.integers(0, 100_000), max_size=50),
 )
 def test_every_message_is_taken_once_in_order_and_never_before_it_is_due(
-    rate: float, messages: int, clients: int, pauses: list[int]
+    rate: float, messages: int, clients: int, before: int, pauses: list[int]
 ) -> None:
     begin, now = 1_000_000, 1_000_000
-    schedule, taken = Schedule(rate, messages, clients, begin), []
+    schedule, taken = Schedule(rate, messages, clients, begin, before), []
     for pause in [*pauses, 10**9]:
         now += pause
         due = schedule.take(now)
@@ -25,7 +26,7 @@ def test_every_message_is_taken_once_in_order_and_never_before_it_is_due(
         taken += due
     assert schedule.done
     assert [(client, number) for client, number, _ in taken] == [
-        (index % clients, index // clients + 1) for index in range(messages)
+        (index % clients, index // clients + 1) for index in range(before, before + messages)
     ]
     assert [at for _, _, at in taken] == [begin + int(index * (1e6 / rate)) for index in range(messages)]
 
@@ -37,7 +38,7 @@ def test_what_is_for_everybody_is_numbered_one_by_one() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, EVERYBODY), st.integers(1, 9), st.integers(0, 10**12)), max_size=9))
 def test_a_pack_is_read_as_it_was_made(due: list[tuple[int, int, int]]) -> None:
-    assert list(items(packed(due, 5))) == [(client, marked(at, number + 5)) for client, number, at in due]
+    assert list(items(packed(due))) == [(client, marked(at, number)) for client, number, at in due]
 
 
 def test_messages_have_about_the_size_that_is_asked_for() -> None:
