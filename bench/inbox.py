@@ -35,6 +35,7 @@ DEVICES: Final = ("phone", "web")
 PATIENCE: Final = 120.0  # s that the last records are waited for, and
 SLOWEST: Final = 1_000.0  # records or sessions that a worker takes a second, at the least
 WARM: Final = 3.0  # s of load that are not counted
+FIRST: Final = 20_000.0  # records/s at which each user is sent the first one
 
 StoreName = Literal["cassandra", "sqlite"]
 SERVERS: Final[Mapping[str, tuple[Name, ...]]] = {
@@ -115,10 +116,13 @@ async def profiled(pid: int, seconds: float, out: Path) -> None:
 async def measure(
     cluster: Cluster, receivers: Receivers, store: str, rate: float, *, users: int, seconds: float, profile: Path | None
 ) -> Row:
-    """Warm up, then offer `rate` records a second for about `seconds`."""
+    """Warm up, then offer `rate` records a second for about `seconds`.
+
+    Before anything is counted every user has had a record: the first one asks the store where the log ends.
+    """
     sent = receivers.received // len(DEVICES)
     for length in (WARM, seconds):
-        records = round(rate * length)
+        records = max(round(rate * length), users - sent)
         workers = {name: cluster.pid(name) for name in cluster.workers}
         others: dict[str, int] = {name: cluster.servers.pid(name) for name in SERVERS[store]}
         before, others_before = cpu_seconds(workers), cpu_seconds(others)
@@ -126,7 +130,8 @@ async def measure(
         receivers.acks = 0
         aim = receivers.received + records * len(DEVICES)
         where = ("--kafka", cluster.kafka, "--topic", f"{cluster.prefix}notifications.normal")
-        jobs: list[Any] = [publish_some(*where, rate=rate, messages=records, clients=users, before=sent)]
+        speed = max(rate, FIRST) if sent < users else rate
+        jobs: list[Any] = [publish_some(*where, rate=speed, messages=records, clients=users, before=sent)]
         if profile and length == seconds:
             jobs.append(profiled(next(iter(workers.values())), seconds, profile))
         await asyncio.gather(*jobs)
