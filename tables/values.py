@@ -10,10 +10,52 @@ from typing import Any, Final, Generic, TypeVar
 from streams.producer import BatchProducer
 from tables.rocks import RocksTable
 
-KEPT: Final = 20_000  # values of a table; about 1 KB each
+KEPT: Final = 100_000  # values of a table; up to 1 KB each
 
 _T = TypeVar("_T")
-_UNKNOWN: Final[Any] = object()
+UNKNOWN: Final[Any] = object()
+
+
+class Kept(Generic[_T]):
+    """The values used last, at most `KEPT` of them.
+
+    When all of them are young they become old. What is used becomes young again, and with each value that does an old
+    one goes: to let go of all at once would hold the loop up for tens of ms.
+    """
+
+    def __init__(self) -> None:
+        self._young: dict[tuple[int, bytes], _T] = {}
+        self._old: dict[tuple[int, bytes], _T] = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def get(self, place: tuple[int, bytes]) -> _T | Any:
+        """Return what is kept for a partition and key, else `UNKNOWN`."""
+        value = self._young.get(place, UNKNOWN)
+        if value is UNKNOWN and self._old:
+            value = self._old.pop(place, UNKNOWN)
+            if value is not UNKNOWN:
+                self.keep(place, value)
+        return value
+
+    def keep(self, place: tuple[int, bytes], value: _T) -> None:
+        """Keep a value."""
+        self._young[place] = value  # and not what may be among the old ones
+        if self._old:
+            self._old.popitem()
+        if len(self._young) >= KEPT:
+            self._young, self._old = self._old, self._young
+
+    def drop(self, place: tuple[int, bytes]) -> None:
+        """Forget a value."""
+        self._young.pop(place, None)
+        self._old.pop(place, None)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._young.clear()
+        self._old.clear()
 
 
 class Values(Generic[_T]):
@@ -23,34 +65,32 @@ class Values(Generic[_T]):
         self._rocks = rocks
         self._encode = encode
         self._decode = decode
-        self._kept: dict[tuple[int, bytes], _T | None] = {}
+        self._kept: Kept[_T | None] = Kept()
         rocks.on_recovery = self._kept.clear
 
     def get(self, partition: int, key: bytes) -> _T | None:
         """Return the value of a key of an owned partition. Raises `TableBroken`."""
         place = partition, key
-        value = self._kept.get(place, _UNKNOWN)
-        if value is _UNKNOWN:
+        value: _T | None = self._kept.get(place)
+        if value is UNKNOWN:
             found = self._rocks.get(partition, key)
             value = None if found is None else self._decode(found)
-            self._keep(place, value)
+            self._kept.keep(place, value)
         return value
 
     async def write(self, producer: BatchProducer, changes: Mapping[int, Sequence[tuple[bytes, _T | None]]]) -> None:
         """Write values by partition, None deletes; return when the changelog and the files have them."""
-        for partition, items in changes.items():
-            for key, _ in items:
-                self._kept.pop((partition, key), None)  # should this fail half way, the files say what is true
         encoded = {
             partition: [(key, None if value is None else self._encode(value)) for key, value in items]
             for partition, items in changes.items()
         }
-        await self._rocks.write(producer, encoded)
+        try:
+            await self._rocks.write(producer, encoded)
+        except BaseException:
+            for partition, items in changes.items():
+                for key, _ in items:
+                    self._kept.drop((partition, key))  # it may have failed half way: the files say what is true
+            raise
         for partition, items in changes.items():
             for key, value in items:
-                self._keep((partition, key), value)
-
-    def _keep(self, place: tuple[int, bytes], value: _T | None) -> None:
-        if len(self._kept) >= KEPT:
-            self._kept.clear()  # cheaper than to know which was used last, and as good where there are so many users
-        self._kept[place] = value
+                self._kept.keep((partition, key), value)

@@ -79,11 +79,22 @@ async def test_after_a_write_that_failed_the_files_are_read(files: Files, table:
     assert files.reads == 1
 
 
-async def test_what_is_kept_is_bounded(table: Values[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(values, "KEPT", 3)
-    for number in range(10):
+@pytest.mark.parametrize("most", [2, 3, 8])
+async def test_what_is_kept_is_bounded(table: Values[str], most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "KEPT", most)
+    for number in range(30):
         await table.write(PRODUCER, {0: [(b"%d" % number, "v")]})
-        assert len(table._kept) <= 3
+        assert len(table._kept) <= most
+
+
+async def test_what_is_used_again_and_again_is_kept(
+    files: Files, table: Values[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(values, "KEPT", 8)
+    for number in range(100):
+        table.get(0, b"%d" % number)
+        table.get(0, b"often")
+    assert files.reads <= 101
 
 
 steps = st.tuples(
