@@ -4,8 +4,7 @@ Faust's own `table[key] = value` sends one changelog record each and passes 4,00
 is one changelog batch a partition, awaited, and then one RocksDB WriteBatch that also carries the offset up to which
 the local files agree with the changelog. That offset only moves on where the write continues it: a worker that was
 frozen, and writes after its successor, would else claim to know what lies between. What lies behind the offset is read
-again at the next assignment (`streams.recovery`), so the files need no log of their own: RocksDB writes to memory, and
-that to files when it is full or closed.
+again at the next assignment (`streams.recovery`).
 
 Files that are found broken are thrown away and made again from the changelog: at once if they cannot be opened or
 read at an assignment, else at the next start, since the worker ends then.
@@ -38,10 +37,6 @@ ALL_WRITES: Final = 16 * 1024 * 1024  # bytes of all partitions and tables toget
 STEP: Final = 16 * 1024  # bytes by which a partition takes of it; with RocksDB's 512 KiB 56 partitions fill it with air
 READS: Final = 128 * 1024 * 1024  # bytes, shared by all; what is not yet in files counts as well
 BROKEN: Final = ("Corruption", "IO error: No such file")  # how RocksDB begins to say that files cannot be used
-# The changelog has all of it first: files that were not closed lack what was in memory, and say so by their offset.
-UNLOGGED: Final = rocksdict.WriteOptions()
-UNLOGGED.disable_wal = True
-FLUSH: Final = 3600.0  # s; how much a partition that is seldom written would else lack
 FULL: Final = "IO error: No space left"  # how RocksDB begins to say that the disk is full
 
 
@@ -107,7 +102,6 @@ class RocksTable:
             use_rocksdict=True, write_buffer_size=WRITES, max_write_buffer_number=2, block_cache_size=WRITES
         )
         self.partitions = partitions
-        self._flushed: dict[int, float] = {}
         self.on_recovery: Callable[[], object] = lambda: None  # called when values change otherwise than by `write`
         self.changelog: str = f"{app.conf.id}-{name}-changelog"
         app.tables.files[self.changelog] = self
@@ -175,11 +169,7 @@ class RocksTable:
                     have += run.count
             if have != before:
                 self._note(batch, have)
-            files.write(batch, UNLOGGED)
-            now = time.monotonic()
-            if now - self._flushed.setdefault(partition, now) >= FLUSH:
-                files.flush()
-                self._flushed[partition] = now
+            files.write(batch)
 
     def _note(self, batch: Any, offset: int) -> None:
         batch.put(self._faust.data.offset_key, b"%d" % offset)
@@ -215,7 +205,7 @@ class RocksTable:
         self._note(batch, offset)
         self.on_recovery()
         with self._noticing(partition):
-            self._open(partition).write(batch, UNLOGGED)
+            self._open(partition).write(batch)
 
     def throw_away(self, partition: int, why: str) -> None:
         """Begin again with empty files, and say why."""

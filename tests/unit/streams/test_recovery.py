@@ -147,7 +147,7 @@ async def test_a_write_that_fails_ends_the_worker(app: Any, table: RocksTable, m
         crashes.append(exc)
 
     class Broken:
-        def write(self, _batch: Any, _options: Any) -> None:
+        def write(self, _batch: Any) -> None:
             raise Exception("Corruption: block checksum mismatch")  # noqa: TRY002  # what RocksDB raises
 
     await begun(app, table, Consumer(first=0, end=3))

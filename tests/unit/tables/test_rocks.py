@@ -1,6 +1,5 @@
 """Tables: what was written is read, the files know how far they agree with the changelog, broken files are remade."""
 
-import shutil
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,10 +12,9 @@ from streams.connections import Place
 from streams.inbox import LogState
 from streams.producer import BatchProducer, Emit, Written
 from streams.settings import Settings
-from tables import rocks
 from tables.connections import ConnectionTable
 from tables.logs import LogTable
-from tables.rocks import UNLOGGED, DiskFull, RocksTable, TableBroken
+from tables.rocks import DiskFull, RocksTable, TableBroken
 
 
 class Changelog:
@@ -113,31 +111,6 @@ async def test_files_stay(table: RocksTable, producer: BatchProducer) -> None:
     assert table.get(0, b"a") == b"1"
 
 
-def crash(table: RocksTable) -> None:
-    """Leave of partition 0 what a killed worker leaves."""
-    path = Path(table._faust.data.partition_path(0))
-    left = shutil.copytree(path, path.with_name("left"))
-    shutil.rmtree(reopened(table))
-    left.rename(path)
-
-
-async def test_files_that_were_not_closed_say_what_they_lack(table: RocksTable, producer: BatchProducer) -> None:
-    await table.write(producer, {0: [(b"a", b"1")]})
-    reopened(table)
-    await table.write(producer, {0: [(b"a", b"2"), (b"b", b"2")]})
-    crash(table)
-    assert (offset_of(table, 0), table.get(0, b"a"), table.get(0, b"b")) == (b"0", b"1", None)
-
-
-async def test_after_a_time_the_files_have_what_was_in_memory(
-    table: RocksTable, producer: BatchProducer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rocks, "FLUSH", 0)
-    await table.write(producer, {0: [(b"a", b"1")]})
-    crash(table)
-    assert (offset_of(table, 0), table.get(0, b"a")) == (b"0", b"1")
-
-
 @pytest.mark.parametrize("name", ["CURRENT", "MANIFEST-*"])
 async def test_files_that_cannot_be_opened_are_made_anew_without_an_offset(
     table: RocksTable, producer: BatchProducer, name: str
@@ -155,7 +128,7 @@ async def test_a_full_disk_is_named_and_the_files_are_kept(table: RocksTable, pr
         def get(self, _key: bytes) -> None:
             return None
 
-        def write(self, _batch: Any, _options: Any) -> None:
+        def write(self, _batch: Any) -> None:
             raise Exception("IO error: No space left on device: While appending to file: 4.log")  # noqa: TRY002  # what RocksDB raises
 
     await table.write(producer, {0: [(b"a", b"1")]})
@@ -240,7 +213,7 @@ def test_what_is_written_takes_little_memory_however_much_it_is(app: Any) -> Non
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key in range(2_000):
             batch.put(b"key%d" % key, number.to_bytes(1, "big") * 1_000)
-        files.write(batch, UNLOGGED)
+        files.write(batch)
     assert resident() - begin < 40, "MB; 80 were written"
 
 
