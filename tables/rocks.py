@@ -101,7 +101,6 @@ class RocksTable:
         self._faust.data.rocksdb_options = _Rebuilding(
             use_rocksdict=True, write_buffer_size=WRITES, max_write_buffer_number=2, block_cache_size=WRITES
         )
-        self.partitions = partitions
         self.on_recovery: Callable[[], object] = lambda: None  # called when values change otherwise than by `write`
         self.changelog: str = f"{app.conf.id}-{name}-changelog"
         app.tables.files[self.changelog] = self

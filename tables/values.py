@@ -4,55 +4,63 @@ A worker asks for two values a record, and most users who get one get another so
 for values change in two ways only: by `write`, and by a recovery, after which nothing is kept.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from streams.producer import BatchProducer
 from tables.rocks import RocksTable
 
-KEPT: Final = 100_000  # values of a table, in equal parts for its partitions; up to 1 KB each
+KEPT: Final = 100_000  # values of a table; up to 1 KB each
 
 _T = TypeVar("_T")
 UNKNOWN: Final[Any] = object()
 
 
 class Kept(Generic[_T]):
-    """The values of a partition that were used last, at most `most`, by their key.
+    """The values used last, at most `KEPT` of them.
 
     When all of them are young they become old. What is used becomes young again, and with each value that does an old
-    one goes: to let go of all at once would hold the loop up. Nothing here is looked at for cyclic garbage.
+    one goes: to let go of all at once would hold the loop up. Places are bytes, and not tuples, which a look for cyclic
+    garbage would go through.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._young: dict[bytes, _T] = {}
         self._old: dict[bytes, _T] = {}
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def get(self, key: bytes) -> _T | Any:
-        """Return what is kept for a key, else `UNKNOWN`."""
-        value = self._young.get(key, UNKNOWN)
+    def get(self, place: bytes) -> _T | Any:
+        """Return what is kept for a place, else `UNKNOWN`."""
+        value = self._young.get(place, UNKNOWN)
         if value is UNKNOWN and self._old:
-            value = self._old.pop(key, UNKNOWN)
+            value = self._old.pop(place, UNKNOWN)
             if value is not UNKNOWN:
-                self.keep(key, value)
+                self.keep(place, value)
         return value
 
-    def keep(self, key: bytes, value: _T) -> None:
+    def keep(self, place: bytes, value: _T) -> None:
         """Keep a value."""
-        self._young[key] = value  # and not what may be among the old ones
+        self._young[place] = value  # and not what may be among the old ones
         if self._old:
             self._old.popitem()
-        if len(self._young) >= self._most:
+        if len(self._young) >= KEPT:
             self._young, self._old = self._old, self._young
 
-    def drop(self, key: bytes) -> None:
+    def drop(self, place: bytes) -> None:
         """Forget a value."""
-        self._young.pop(key, None)
-        self._old.pop(key, None)
+        self._young.pop(place, None)
+        self._old.pop(place, None)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._young.clear()
+        self._old.clear()
+
+
+def _place(partition: int, key: bytes) -> bytes:
+    return partition.to_bytes(4, "big") + key
 
 
 class Values(Generic[_T]):
@@ -62,18 +70,17 @@ class Values(Generic[_T]):
         self._rocks = rocks
         self._encode = encode
         self._decode = decode
-        self._most = max(1, KEPT // rocks.partitions)
-        self._kept: defaultdict[int, Kept[_T | None]] = defaultdict(lambda: Kept(self._most))
+        self._kept: Kept[_T | None] = Kept()
         rocks.on_recovery = self._kept.clear
 
     def get(self, partition: int, key: bytes) -> _T | None:
         """Return the value of a key of an owned partition. Raises `TableBroken`."""
-        kept = self._kept[partition]
-        value: _T | None = kept.get(key)
+        place = _place(partition, key)
+        value: _T | None = self._kept.get(place)
         if value is UNKNOWN:
             found = self._rocks.get(partition, key)
             value = None if found is None else self._decode(found)
-            kept.keep(key, value)
+            self._kept.keep(place, value)
         return value
 
     async def write(self, producer: BatchProducer, changes: Mapping[int, Sequence[tuple[bytes, _T | None]]]) -> None:
@@ -87,9 +94,8 @@ class Values(Generic[_T]):
         except BaseException:
             for partition, items in changes.items():
                 for key, _ in items:
-                    self._kept[partition].drop(key)  # it may have failed half way: the files say what is true
+                    self._kept.drop(_place(partition, key))  # it may have failed half way: the files say what is true
             raise
         for partition, items in changes.items():
-            keep = self._kept[partition].keep
             for key, value in items:
-                keep(key, value)
+                self._kept.keep(_place(partition, key), value)

@@ -126,7 +126,6 @@ class Rocks:
     def __init__(self, name: str, changelogs: Changelogs, partitions: Iterable[int]) -> None:
         self._name = name
         self._changelogs = changelogs
-        self.partitions = PARTITIONS
         self.on_recovery: Callable[[], object] = lambda: None  # never: who takes over begins anew
         self._local = {partition: dict(changelogs[name, partition]) for partition in partitions}
 
