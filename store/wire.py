@@ -12,7 +12,6 @@ from cassandra.query import BatchStatement, BatchType
 
 BATCH_BYTES: Final = 48 * 1024  # below the size at which Cassandra warns (64 KiB); a larger row travels alone
 
-bigint: Final = struct.Struct(">q").pack
 integer: Final = struct.Struct(">i").pack
 short: Final = struct.Struct(">H").pack
 

@@ -21,19 +21,8 @@ class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
     device: str
 
 
-class Watermark(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a device has of a log, and what its user has read there."""
-
-    delivered: int = 0
-    read: int = 0
-
-    def merged(self, other: "Watermark") -> "Watermark":
-        """Return the higher of both, each part by itself."""
-        return Watermark(max(self.delivered, other.delivered), max(self.read, other.read))
-
-
 Sessions = dict[str, Place]  # the open sessions of a user, by session id
-Cursors = dict[str, dict[str, Watermark]]  # what a user's devices have: {device: {log: watermark}}
+Cursors = dict[str, dict[str, Cursor]]  # what a user's devices have: {device: {log: cursor}}
 
 
 def opened(sessions: Sessions, session: str, place: Place, dead: Container[str]) -> Sessions:
@@ -51,7 +40,8 @@ def merged(cursors: Iterable[Cursor]) -> Cursors:
     result: Cursors = {}
     for cursor in cursors:
         logs = result.setdefault(cursor.device, {})
-        logs[cursor.log] = logs.get(cursor.log, Watermark()).merged(Watermark(cursor.delivered, cursor.read))
+        known = logs.get(cursor.log)
+        logs[cursor.log] = cursor if known is None else known.merged(cursor)
     return result
 
 
@@ -61,7 +51,8 @@ def stored_cursor(cursors: Cursors, device: str, log: str) -> int:
     That is its stored cursor or, if it was never seen, what no device of the user has acknowledged yet.
     """
     if device in cursors:
-        return cursors[device].get(log, Watermark()).delivered
+        known = cursors[device].get(log)
+        return known.delivered if known else 0
     return max((logs[log].delivered for logs in cursors.values() if log in logs), default=0)
 
 

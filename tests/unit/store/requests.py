@@ -1,5 +1,6 @@
 """What the driver sends of a batch."""
 
+import struct
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
@@ -9,6 +10,8 @@ from cassandra.protocol import BatchMessage
 from cassandra.query import BatchType
 
 from store.cluster import PROTOCOL
+
+bigint = struct.Struct(">q").pack
 
 
 def sent(statement: Any) -> bytes:

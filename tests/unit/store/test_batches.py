@@ -16,9 +16,9 @@ from store.batches import (
     routing_key,
 )
 from store.buckets import bucket_of
-from store.wire import BATCH_BYTES, bigint, integer
+from store.wire import BATCH_BYTES, integer
 from tests.contract.samples import entries, row
-from tests.unit.store.requests import sent, sent_of
+from tests.unit.store.requests import bigint, sent, sent_of
 
 
 def anywhere(_: bytes) -> Hashable:

@@ -7,8 +7,8 @@ from cassandra.query import BatchType
 
 from store.cursors import STATEMENTS, cursor_batches
 from store.port import Cursor
-from store.wire import BATCH_BYTES, bigint
-from tests.unit.store.requests import sent, sent_of
+from store.wire import BATCH_BYTES
+from tests.unit.store.requests import bigint, sent, sent_of
 
 LOG = "inbox/normal"
 

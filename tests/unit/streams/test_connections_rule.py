@@ -9,7 +9,6 @@ from schemas.records import Connected
 from schemas.rows import Cursor, Head, Row
 from streams.connections import (
     Place,
-    Watermark,
     closed,
     merged,
     opened,
@@ -28,7 +27,7 @@ def said(cursors: dict[str, int] | None = None, epoch: str | None = "e1", device
 
 
 def start(connected: Connected, head: int, stored: dict[str, int] | None = None, limit: int = 1_000) -> tuple[int, str]:
-    cursors = {device: {LOG: Watermark(seq, 0)} for device, seq in (stored or {}).items()}
+    cursors = {device: {LOG: Cursor("u", LOG, device, seq, 0)} for device, seq in (stored or {}).items()}
     return start_of(connected, log=LOG, head=head, epoch="e1", cursors=cursors, limit=limit)
 
 

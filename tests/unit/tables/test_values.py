@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -110,8 +111,13 @@ steps = st.tuples(
 )
 
 
-@given(st.lists(steps, max_size=30))
-def test_what_is_said_is_what_the_files_hold(done: list[tuple[str, int, bytes]]) -> None:
+@given(st.lists(steps, max_size=30), st.integers(1, 4))
+def test_what_is_said_is_what_the_files_hold(done: list[tuple[str, int, bytes]], most: int) -> None:
+    with patch.object(values, "KEPT", most):
+        check(done)
+
+
+def check(done: list[tuple[str, int, bytes]]) -> None:
     files = Files()
     table: Values[str] = Values(cast("Any", files), str.encode, bytes.decode)
     for number, (what, partition, key) in enumerate(done):
