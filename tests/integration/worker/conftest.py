@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 
 from schemas.logs import log_key
-from schemas.rows import Range, Row
+from schemas.rows import Cursor, Range, Row
 from stack import ports
 from stack.servers import Kafka, Redis
 from streams.partitions import home_partition
@@ -130,6 +130,13 @@ class Deployment:
         async def read() -> list[Row]:
             async with opened(self.store) as store:
                 return (await store.read([Range(log_key("inbox/normal", user), 1, 1_000)]))[0]
+
+        return asyncio.run(read())
+
+    def cursors(self, user: str) -> list[Cursor]:
+        async def read() -> list[Cursor]:
+            async with opened(self.store) as store:
+                return (await store.get_cursors([user]))[user]
 
         return asyncio.run(read())
 

@@ -3,6 +3,7 @@
 import pytest
 
 from schemas.ids import position_id
+from schemas.rows import Cursor
 from tests.integration.worker.conftest import PARTITIONS, Deployment, home, until
 
 BAD = {
@@ -109,3 +110,12 @@ def test_rubbish_among_the_connections_becomes_a_dead_letter(
     assert letter.headers["tocsin-reason"] == code
     assert letter.value == value
     until(lambda: running.committed("connections", partition) > place[1])
+
+
+def test_an_acknowledgement_in_the_wrong_partition_counts_all_the_same(running: Deployment) -> None:
+    wrong = (home("u-ack") + 1) % PARTITIONS
+    value = b'{"v":1,"type":"acks","gateway":"g","acks":[["u-ack","phone","inbox/normal",3,2]]}'
+    place = running.send(b"k", value, topic="connections", partition=wrong)
+    until(lambda: running.cursors("u-ack") == [Cursor("u-ack", "inbox/normal", "phone", 3, 2)])
+    until(lambda: running.committed("connections", wrong) > place[1])
+    assert not running.letters_of(place, "connections")

@@ -6,7 +6,7 @@ from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tables import values
@@ -112,23 +112,26 @@ steps = st.tuples(
 
 
 @given(st.lists(steps, max_size=30), st.integers(1, 4))
+@example([("write", 0, b"a"), ("write", 0, b"b"), ("write", 0, b"a")], 2)  # the first value is among the old ones
 def test_what_is_said_is_what_the_files_hold(done: list[tuple[str, int, bytes]], most: int) -> None:
-    with patch.object(values, "KEPT", most):
-        check(done)
-
-
-def check(done: list[tuple[str, int, bytes]]) -> None:
     files = Files()
     table: Values[str] = Values(cast("Any", files), str.encode, bytes.decode)
-    for number, (what, partition, key) in enumerate(done):
-        match what:
-            case "get":
-                found = files.found.get((partition, key))
-                assert table.get(partition, key) == (None if found is None else found.decode())
-            case "recover":
-                files.recover(partition, key, b"r%d" % number)
-            case _:
-                files.fails = what == "fail"
-                write = table.write(PRODUCER, {partition: [(key, None if what == "delete" else f"w{number}")]})
-                with pytest.raises(ConnectionError if files.fails else StopIteration):
-                    write.send(None)
+    with patch.object(values, "KEPT", most):
+        for number, (what, partition, key) in enumerate(done):
+            do(what, partition, key, number, files, table)
+        for place in [(0, b"a"), (0, b"b"), (1, b"a"), (1, b"b")]:
+            do("get", *place, len(done), files, table)
+
+
+def do(what: str, partition: int, key: bytes, number: int, files: Files, table: Values[str]) -> None:
+    match what:
+        case "get":
+            found = files.found.get((partition, key))
+            assert table.get(partition, key) == (None if found is None else found.decode())
+        case "recover":
+            files.recover(partition, key, b"r%d" % number)
+        case _:
+            files.fails = what == "fail"
+            write = table.write(PRODUCER, {partition: [(key, None if what == "delete" else f"w{number}")]})
+            with pytest.raises(ConnectionError if files.fails else StopIteration):
+                write.send(None)
