@@ -1,7 +1,10 @@
-"""Free ports on loopback."""
+"""Free ports on loopback, each given by one process of this machine only."""
 
 import random
 import socket
+import threading
+from collections import deque
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Final
 
@@ -11,22 +14,51 @@ LOOPBACK: Final = "127.0.0.1"
 
 # Below what kernels give to outgoing connections (from 32768 on): a server that takes seconds to listen would else
 # now and then find its port used by somebody's client.
-_RANGE: Final = range(10_240, 32_768)
-_TRIES: Final = 1_000
+_BLOCK: Final = 128  # ports
+_BLOCKS: Final = range(10_240, 32_768, _BLOCK)
 
-_choice = random.SystemRandom()
+
+class _Own:
+    """The ports that this process may give: whole blocks of them, claimed as long as it lives.
+
+    A port that was found free is listened on only later, by another process. Two processes that looked at the same
+    time would give the same one; so each gives only ports of blocks that no other process has.
+    """
+
+    def __init__(self) -> None:
+        self.lock: Final = threading.Lock()
+        self._claims: Final[list[socket.socket]] = []
+        self._ports: Final[deque[int]] = deque()
+
+    def offers(self) -> Iterator[int]:
+        """Yield each port of ours, the one longest not offered first, then those of blocks that it claims."""
+        for _ in range(len(self._ports)):
+            yield self._next()
+        for first in random.SystemRandom().sample(_BLOCKS, len(_BLOCKS)):
+            if claim := _claimed(first):
+                self._claims.append(claim)
+                self._ports.extendleft(range(first + _BLOCK - 1, first - 1, -1))
+                for _ in range(_BLOCK):
+                    yield self._next()
+
+    def _next(self) -> int:
+        self._ports.rotate(-1)
+        return self._ports[-1]
+
+
+_own: Final = _Own()
 
 
 def free_ports(count: int) -> list[int]:
     """Return different ports that nothing listens on now. Raises `ServerFailed` if there are none."""
     found: list[int] = []
-    with ExitStack() as held:
-        for port in _choice.sample(_RANGE, _TRIES):
-            if len(found) == count:
-                return found
+    with _own.lock, ExitStack() as held:
+        for port in _own.offers():
             if listener := _bound(LOOPBACK, port):
                 held.enter_context(listener)
                 found.append(port)
+            if len(found) == count:
+                return found
     raise ServerFailed("no free port was found on loopback")
 
 
@@ -40,6 +72,17 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     if listener := _bound(host, port):
         listener.close()
     return listener is not None
+
+
+def _claimed(first: int) -> socket.socket | None:
+    """Return what keeps other processes from a block: a datagram socket, which goes with the process that holds it."""
+    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        claim.bind((LOOPBACK, first))
+    except OSError:
+        claim.close()
+        return None
+    return claim
 
 
 def _bound(host: str, port: int) -> socket.socket | None:

@@ -1,4 +1,7 @@
+import json
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +14,26 @@ def test_free_ports_differ_and_can_be_listened_on() -> None:
     found = ports.free_ports(20)
     assert len(set(found)) == 20
     assert all(ports.is_free(port) for port in found)
+
+
+def test_two_processes_are_never_given_the_same_port() -> None:
+    many = 2 * ports._BLOCK + 1  # so many that two which chose at random would certainly meet
+    program = f"from stack.ports import free_ports; print(free_ports({many}), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin
+        assert other.stdout
+        theirs = json.loads(other.stdout.readline())
+        ours = [port for _ in range(4) for port in ports.free_ports(many)]
+        other.stdin.close()
+    assert len(theirs) == many
+    assert not set(theirs) & set(ours)
+
+
+def test_a_port_is_given_again_only_after_the_others() -> None:
+    given = [ports.free_port() for _ in range(ports._BLOCK // 2)]
+    assert len(set(given)) == len(given)
 
 
 def test_a_port_that_is_listened_on_is_not_free(free_port: int) -> None:
@@ -26,6 +49,7 @@ def test_a_port_that_others_share_is_not_free_either(free_port: int) -> None:
 
 def test_no_free_port_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "_bound", lambda host, port: None)
+    monkeypatch.setattr(ports, "_claimed", lambda first: None)  # else this process would keep them all
     with pytest.raises(ServerFailed, match="no free port"):
         ports.free_port()
 
