@@ -72,7 +72,7 @@ clean: ## remove what was made in this folder: .venv, caches, .tocsin
 	rm -f gateway/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/installed: requirements.txt pyproject.toml gateway/_passing.c | $(BIN)/pip
+.venv/installed: requirements.txt pyproject.toml $(wildcard gateway/native/*) | $(BIN)/pip
 	echo "installing the locked dependencies into .venv ..." >&2
 	$(PIP) --require-hashes --requirement requirements.txt
 	$(PIP_US)

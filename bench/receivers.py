@@ -13,7 +13,7 @@ import redis.asyncio
 from aiokafka import AIOKafkaProducer
 
 from schemas import bus
-from schemas.bus import GAP, Packed
+from schemas.bus import GAP, Heard
 from schemas.records import Ack, Acks, Connected, encode
 from streams.partitions import home_partition
 
@@ -95,14 +95,14 @@ class Receivers:
                     listening.set()
 
     def _take(self, message: Any) -> None:
-        if not isinstance(message, Packed):
+        if not isinstance(message, Heard):
             return
         now = time.monotonic_ns() // 1000
         for part in message.parts:
             for opening in part.openings:
                 after = next(log.after for log in opening.logs if log.log == LOG)
                 self._next.setdefault(opening.session, after + 1)
-            for delivery in part.deliveries:
+            for delivery in bus.decode_deliveries(part.deliveries):
                 for run in delivery.runs:
                     self._show(run, delivery.sessions, now)
 

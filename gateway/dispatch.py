@@ -1,30 +1,37 @@
 """From the bus to sessions: hands out what a message brings, and syncs the sessions that may have missed something.
 
 Nearly every delivery is one entry that is just what its sessions wait for. Such an entry is framed once and written to
-each at once (`pass_on`); everything else is handed to all sessions first and flushed after that, so that a
-session gets one write for all that is ready.
+each at once, without becoming an object where it is for few of them (`pass_all`, else `pass_on`); everything else is
+handed to all sessions first and flushed after that, so that a session gets one write for all that is ready.
 """
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Final
+
+import msgspec
 
 from gateway.effects import AnnouncePartition, FeedEffect
 from gateway.feed import Feed
 from gateway.framing import framed
 from gateway.outbox import Outbox, partition_of
-from gateway.passing import pass_on
+from gateway.passing import pass_all, pass_on
 from gateway.peer import Peer
 from gateway.roster import Roster
-from schemas.bus import Answer, Beat, Delivery, Opening, Packed, Run
+from schemas.bus import Answer, Beat, Delivery, Heard, HeardPart, Opening, Run, decode_deliveries
 from schemas.records import OpenSession
 from telemetry.gateway import GatewayMetrics
+
+log = logging.getLogger(__name__)
 
 CHUNK: Final = 256  # sessions that are served before others may run
 RESYNC: Final = 200  # sessions that are synced at once, every RESYNC_PAUSE s
 RESYNC_PAUSE: Final = 0.02
+GROUP: Final = 64 * 1024  # bytes of deliveries that are gone through at once: some 200 for one session each
 UNKNOWN: Final = 200  # sessions that are disowned between two turns of the hub's wheel
 
 
@@ -57,26 +64,31 @@ class Dispatch:
 
     # What a message brings
 
-    async def take(self, message: Packed | Beat) -> None:
+    async def take(self, message: Heard | Beat) -> None:
         """Hand a message of the bus to the sessions it is for; a long one lets others run in between."""
         now = self._clock()
         parts, effects = self.feed.take(message, now)
         self._follow(effects, now)
+        for group in _groups(parts):
+            for step in self._steps(group):
+                step(now)
+                if self._served >= CHUNK:
+                    now = await self._let_others_run(now)
+            if self._served >= CHUNK:  # by what has passed
+                now = await self._let_others_run(now)
+        self._flush_touched(now)
+
+    def _steps(self, parts: list[HeardPart]) -> Iterator[Callable[[float], None]]:
+        """Yield what there is to do, given the time; of a partition first what opens, then what comes, then answers."""
         for part in parts:
             for opening in part.openings:
-                self._open(opening, now)
-                if self._served >= CHUNK:
-                    now = await self._let_others_run(now)
-            for delivery in part.deliveries:
-                for sessions in _chunks(delivery.sessions):
-                    self._deliver(delivery, sessions, now)
-                    if self._served >= CHUNK:
-                        now = await self._let_others_run(now)
+                yield partial(self._open, opening)
+        for delivery, left in self._pass_all(parts):
+            for sessions in _chunks(delivery.sessions if left is None else left):
+                yield partial(self._deliver, delivery, sessions)
+        for part in parts:
             for answer in part.answers:
-                self._answer(answer, now)
-                if self._served >= CHUNK:
-                    now = await self._let_others_run(now)
-        self._flush_touched(now)
+                yield partial(self._answer, answer)
 
     async def _let_others_run(self, now: float) -> float:
         self._flush_touched(now)
@@ -95,6 +107,19 @@ class Dispatch:
             peer.session.answer(answer, now)
             self._touch(peer)
 
+    def _pass_all(self, parts: list[HeardPart]) -> list[tuple[Delivery, list[str] | None]]:
+        """Write entries to the sessions that wait for just these; return what sessions have to look at."""
+        try:
+            others, passed = pass_all([part.deliveries for part in parts], self._roster.logs, decode_deliveries)
+        except msgspec.DecodeError as exc:
+            log.warning("deliveries cannot be read, the sessions of their partitions ask anew: %s", exc)
+            for part in parts:
+                self._suspects.update(dict.fromkeys(self._roster.of_partition(part.partition)))
+            return []
+        for name, ts, sessions in passed:
+            self._note_passed(name, ts, sessions)
+        return others
+
     def _deliver(self, delivery: Delivery, sessions: list[str], now: float) -> None:
         runs = delivery.runs
         if len(runs) == 1 and (frame := runs[0].frame) is not None:
@@ -108,12 +133,16 @@ class Dispatch:
 
     def _pass(self, entry: Run, data: bytes, sessions: list[str]) -> list[str]:
         """Write an entry, framed, to the sessions that wait for just this one; return the others."""
-        others = pass_on(self._roster.readers(entry.log), sessions, entry.first, entry.last, data)
+        if (readers := self._roster.logs.get(entry.log)) is None:
+            return sessions
+        others = pass_on(readers, sessions, entry.first, entry.last, data)
         if passed := len(sessions) - len(others):
-            self._served += passed
-            what = entry.log, entry.ts
-            self._passed[what] = self._passed.get(what, 0) + passed
+            self._note_passed(entry.log, entry.ts, passed)
         return others
+
+    def _note_passed(self, name: str, ts: int, sessions: int) -> None:
+        self._served += sessions
+        self._passed[name, ts] = self._passed.get((name, ts), 0) + sessions
 
     def _touch(self, peer: Peer) -> None:
         """Flush a session before others run."""
@@ -128,8 +157,8 @@ class Dispatch:
             self._flush(peer, now)
         if self._passed:
             wall = time.time()
-            for (log, ts), sessions in self._passed.items():
-                self._metrics.delivered(log, ts, sessions, wall)
+            for (name, ts), sessions in self._passed.items():
+                self._metrics.delivered(name, ts, sessions, wall)
             self._passed.clear()
 
     def _disown(self, user: str, session: str, now: float) -> None:
@@ -193,6 +222,20 @@ class Dispatch:
         self._metrics.fenced.set(self.feed.fenced)
         self._metrics.gaps.set(self.feed.gaps)
         self._metrics.resyncs_waiting.set(len(self._suspects))
+
+
+def _groups(parts: list[HeardPart]) -> Iterator[list[HeardPart]]:
+    """Divide parts so that the deliveries of each group have about `GROUP` bytes."""
+    group: list[HeardPart] = []
+    size = 0
+    for part in parts:
+        group.append(part)
+        size += len(part.deliveries)
+        if size >= GROUP:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _chunks(sessions: list[str]) -> list[list[str]]:

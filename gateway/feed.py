@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import Final
 
 from gateway.effects import AnnouncePartition, FeedEffect, SyncPartitions
-from schemas.bus import Beat, Packed, Part
+from schemas.bus import Beat, Heard, HeardPart
 
 PATIENCE: Final = 0.2  # s that a missing number is waited for
 SILENCE: Final = 25.0  # s without a word of a stream that owns partitions here; beats come every 10 s
@@ -37,12 +37,12 @@ class Feed:
         self.fenced = 0  # parts dropped because a newer owner was known
         self.gaps = 0  # times that something of a stream was missing
 
-    def take(self, message: Packed | Beat, now: float) -> tuple[list[Part], list[FeedEffect]]:
+    def take(self, message: Heard | Beat, now: float) -> tuple[list[HeardPart], list[FeedEffect]]:
         """Return the parts that count, and what else has to be done before they are handed on."""
         stream = self._streams.setdefault(message.stream, _Stream(now))
         stream.heard = now
         effects: list[FeedEffect] = []
-        if isinstance(message, Packed):
+        if isinstance(message, Heard):
             parts = [part for part in message.parts if self._owned(stream, part.partition, part.epoch, effects)]
             self.fenced += len(message.parts) - len(parts)
             self._number(stream, message.number, effects, now)

@@ -1,11 +1,11 @@
 """Who is here: every session of this process, by id and by partition, what it reads, and who has just left."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Final
 
+from gateway.passing import Readers
 from gateway.peer import Peer
-from gateway.reading import Reading
 from gateway.session import Session
 
 REMEMBERED: Final = 10.0  # s in which a session that has left is remembered: its worker is being told
@@ -16,7 +16,7 @@ class Roster:
 
     def __init__(self) -> None:
         self.sessions: dict[str, Peer] = {}
-        self._readers: dict[str, dict[str, Reading]] = {}  # by log, then by session
+        self.logs: dict[str, Readers] = {}  # who reads them, by log
         self._by_partition: defaultdict[int, set[Peer]] = defaultdict(set)
         self._left: dict[str, float] = {}  # by session, oldest first
 
@@ -28,11 +28,10 @@ class Roster:
     def reads(self, session: Session) -> None:
         """Enter what a session reads; again when it reads more."""
         for log, reading in session.readings.items():
-            self._readers.setdefault(log, {})[session.id] = reading
-
-    def readers(self, log: str) -> Mapping[str, Reading]:
-        """Return what reads a log, by session."""
-        return self._readers.get(log, {})
+            readers = self.logs.get(log)
+            if readers is None:
+                readers = self.logs[log] = Readers()
+            readers.enter(session.id, reading)
 
     def remove(self, peer: Peer, now: float) -> bool:
         """Strike a session out; return whether it was there."""
@@ -40,10 +39,10 @@ class Roster:
             return False
         self._by_partition[peer.partition].discard(peer)
         for log in peer.session.readings:
-            readers = self._readers.get(log, {})
-            readers.pop(peer.session.id, None)
-            if not readers:
-                self._readers.pop(log, None)
+            if (readers := self.logs.get(log)) is not None:
+                readers.strike(peer.session.id)
+                if not readers:
+                    del self.logs[log]
         self.note_left(peer.session.id, now)
         return True
 

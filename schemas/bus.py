@@ -7,7 +7,7 @@ A **stream** is what one worker process sends to one gateway; its messages are n
 all gateways and names the last number of each stream, so that a lost message is noticed although nothing follows it.
 """
 
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -87,6 +87,24 @@ class Packed(msgspec.Struct, frozen=True, array_like=True, tag="p", gc=False):
     parts: list[Part]
 
 
+class HeardPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A part as gateways read it: its deliveries are packed still, for of most of them no objects are needed."""
+
+    partition: int
+    epoch: int
+    openings: list[Opening] = []
+    deliveries: msgspec.Raw = msgspec.Raw(b"\x90")  # none
+    answers: list[Answer] = []
+
+
+class Heard(msgspec.Struct, frozen=True, array_like=True, tag="p", gc=False):
+    """What gateways read of a `Packed`."""
+
+    stream: str
+    number: int
+    parts: list[HeardPart]
+
+
 class Beat(msgspec.Struct, frozen=True, array_like=True, tag="b", gc=False):
     """To every gateway: the partitions that the worker owns, by epoch, and the last number sent to each gateway."""
 
@@ -108,7 +126,7 @@ class Inquiry(msgspec.Struct, frozen=True, array_like=True, tag="q"):
     end: bool = False
 
 
-Message = Packed | Beat | Inquiry
+Message = Heard | Beat | Inquiry
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True):
@@ -132,25 +150,33 @@ class Found(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     sessions: list[Sighting]
 
 
+_T = TypeVar("_T")
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_deliveries = msgspec.msgpack.Decoder(list[Delivery])
 _found = msgspec.msgpack.Decoder(Found)
 encode = _encoder.encode
 
 
 def decode(data: bytes) -> Message:
     """Decode what comes on a channel of gateways. Raises `msgspec.DecodeError`."""
-    try:
-        return _decoder.decode(data)
-    except (UnicodeDecodeError, RecursionError) as exc:  # what the library leaves as it is
-        raise msgspec.DecodeError(str(exc)) from None
+    return _decoded(_decoder, data)
+
+
+def decode_deliveries(data: bytes) -> list[Delivery]:
+    """Decode the deliveries of a part. Raises `msgspec.DecodeError`."""
+    return _decoded(_deliveries, data)
 
 
 def decode_found(data: bytes) -> Found:
     """Decode an answer to an `Inquiry`. Raises `msgspec.DecodeError`."""
+    return _decoded(_found, data)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[_T], data: bytes) -> _T:
     try:
-        return _found.decode(data)
-    except (UnicodeDecodeError, RecursionError) as exc:
+        return decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as exc:  # what the library leaves as it is
         raise msgspec.DecodeError(str(exc)) from None
 
 

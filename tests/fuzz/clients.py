@@ -103,7 +103,7 @@ class _Gateway:
         """Take a message of the bus."""
         self.number += 1
         said = bus.decode(bus.encode(Packed(stream="w", number=self.number, parts=[part])))
-        taking = self.hub.dispatch.take(said)  # type: ignore[arg-type]  # a `Packed` is what was made
+        taking = self.hub.dispatch.take(said)  # type: ignore[arg-type]  # a `Heard` is what it is
         with contextlib.suppress(StopIteration):
             while True:  # its pauses are for others, and there are none
                 taking.send(None)

@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.passing import Position, Readers, Way, pass_all
 from schemas import bus
 from schemas.bus import Answer, Packed, Part, Run
 from tests.fuzz import clients, producers, tokens
@@ -25,5 +26,30 @@ def message(data: bytes) -> None:
     bus.decode(data)
 
 
+class _Reader(Position):
+    """Where a session stands; nothing is done with what it is sent."""
+
+
+_WAY: Final = Way(lambda data: None, lambda: 0, -1)
+_ENTRIES: Final = [bus.Delivery("u1", [f"g-{seq % 3}"], [Run("inbox/normal", seq, seq, 1, b"{}")]) for seq in range(9)]
+DELIVERIES: Final = (
+    bus.encode(_ENTRIES),
+    bus.encode([bus.Delivery("u1", ["g-0", "g-1"], _RUNS), *_ENTRIES[:2], bus.Delivery("u1", ["g-2"], _RUNS[1:])]),
+)
+
+
+def deliveries(data: bytes) -> None:
+    """The deliveries of a message of the bus, on their way to sessions."""
+    readers = Readers()
+    for name in ("g-0", "g-1"):
+        position = _Reader()
+        readers.enter(name, position)
+        position.expected, position.head, position.sent, position.next, position.way = 1, 0, 0, 1, _WAY
+    pass_all([data], {"inbox/normal": readers}, bus.decode_deliveries)
+
+
+_DELIVERIES: Final = Target("deliveries", deliveries, DELIVERIES, (msgspec.DecodeError,), None, 3)
 _BUS: Final = Target("message", message, MESSAGES, (msgspec.DecodeError,), None, 3)
-TARGETS: Final = {target.name: target for target in (*producers.TARGETS, *tokens.TARGETS, *clients.TARGETS, _BUS)}
+TARGETS: Final = {
+    target.name: target for target in (*producers.TARGETS, *tokens.TARGETS, *clients.TARGETS, _BUS, _DELIVERIES)
+}

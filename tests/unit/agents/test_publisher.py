@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from agents import publisher as module
 from agents.publisher import BEAT_AGAIN, BEAT_EVERY, BEAT_SOON, LEASE_GONE, MESSAGE_BYTES, Publisher, Rhythm
 from schemas import bus
-from schemas.bus import Answer, Beat, Delivery, Packed, Part, Run
+from schemas.bus import Answer, Beat, Delivery, Heard, Part, Run
 from telemetry.worker import WorkerMetrics
 from tests.unit.delivery.servers import Clock, Redis
 from tests.unit.delivery.worker import drive
@@ -94,7 +94,7 @@ def arrived(redis: Redis, gateway: str) -> list[bus.Message]:
 
 
 def numbers(messages: list[bus.Message]) -> list[int]:
-    return [message.number for message in messages if isinstance(message, Packed)]
+    return [message.number for message in messages if isinstance(message, Heard)]
 
 
 def test_messages_are_numbered_for_each_gateway(publisher: Publisher, redis: Redis) -> None:
@@ -162,7 +162,7 @@ def test_a_long_message_is_cut_between_parts(publisher: Publisher, redis: Redis)
     messages = arrived(redis, "g1")
     assert max(sizes) < MESSAGE_BYTES * 1.1
     assert numbers(messages) == [1, 2, 3, 4]
-    assert [p.partition for m in messages if isinstance(m, Packed) for p in m.parts] == list(range(7))
+    assert [p.partition for m in messages if isinstance(m, Heard) for p in m.parts] == list(range(7))
 
 
 def test_a_part_that_is_too_long_by_itself_is_sent_alone(publisher: Publisher, redis: Redis) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -14,7 +15,8 @@ from gateway.hub import Hub
 from gateway.passing import Way
 from gateway.peer import Peer
 from gateway.reading import HARD, SOFT
-from schemas.bus import Delivery, LogOpening, Opening, Packed, Part, Run
+from schemas import bus
+from schemas.bus import Delivery, Heard, HeardPart, LogOpening, Opening, Packed, Part, Run
 from telemetry.gateway import GatewayMetrics
 from tests.unit.gateway.wire import unframed
 
@@ -74,9 +76,13 @@ class Office:
             transport.writes = 0
 
     def take(self, *, openings: Iterable[Opening] = (), deliveries: Iterable[Delivery] = ()) -> None:
+        self.hear(Part(0, 1, list(openings), list(deliveries)))
+
+    def hear(self, part: Part | HeardPart) -> None:
         self._numbered += 1
-        part = Part(0, 1, list(openings), list(deliveries))
-        asyncio.run(self.hub.dispatch.take(Packed("w", self._numbered, [part])))
+        heard = bus.decode(bus.encode(Packed("w", self._numbered, [part])))  # type: ignore[list-item]  # alike, packed
+        assert isinstance(heard, Heard)
+        asyncio.run(self.hub.dispatch.take(heard))
 
     def delivery(self, *seqs: int, users: Iterable[int] = (0,)) -> Delivery:
         return Delivery("u", [self.peers[user].session.id for user in users], [entry(seq) for seq in seqs])
@@ -119,6 +125,22 @@ def test_entries_leave_in_order_however_they_come(packs: list[list[tuple[int, ..
         office.take(deliveries=[office.delivery(*seqs) for seqs in pack])
     assert office.transports[0].seqs == [1, 2, 3]
     assert office.value("tocsin_deliveries_total") == 3
+
+
+def test_many_deliveries_of_one_entry_each_are_all_sent() -> None:
+    office = Office(2 * CHUNK + 1)
+    office.take(deliveries=[office.delivery(1, users=(user,)) for user in range(2 * CHUNK + 1)])
+    assert all((transport.seqs, transport.writes) == ([1], 1) for transport in office.transports)
+    assert office.value("tocsin_deliveries_total") == 2 * CHUNK + 1
+
+
+def test_sessions_ask_anew_where_deliveries_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
+    office = Office(1)
+    office.hear(HeardPart(0, 1, deliveries=msgspec.Raw(msgspec.msgpack.encode([["u", ["s"], "no runs"]]))))
+    assert "deliveries cannot be read" in caplog.text
+    assert office.hub.dispatch.suspects == 1
+    office.hub.dispatch.tick(1.0)
+    assert office.hub.outbox.urgent == {0}
 
 
 def test_an_entry_that_is_too_early_is_held_and_what_is_missing_asked_for() -> None:

@@ -1,10 +1,10 @@
 from gateway.effects import AnnouncePartition, SyncPartitions
 from gateway.feed import PATIENCE, SILENCE, Feed
-from schemas.bus import Beat, Packed, Part
+from schemas.bus import Beat, Heard, HeardPart
 
 
-def packed(number: int, *parts: tuple[int, int], stream: str = "w1") -> Packed:
-    return Packed(stream, number, [Part(partition, epoch) for partition, epoch in parts])
+def packed(number: int, *parts: tuple[int, int], stream: str = "w1") -> Heard:
+    return Heard(stream, number, [HeardPart(partition, epoch) for partition, epoch in parts])
 
 
 def sync(*partitions: int) -> SyncPartitions:

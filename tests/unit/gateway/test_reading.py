@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.bucket import Limits, Pace
-from gateway.passing import Way, pass_on
+from gateway.passing import Readers, Way, pass_on
 from gateway.reading import Outlet, Reading
 from schemas.bus import GAP, Answer, LogOpening, Run
 
@@ -29,7 +29,9 @@ NOWHERE = Way(lambda data: None, lambda: 0, -1)
 
 
 def passes(reading: Reading, seq: int) -> bool:
-    return not pass_on({"s": reading}, ["s"], seq, seq, b"{}")
+    readers = Readers()
+    readers.enter("s", reading)
+    return not pass_on(readers, ["s"], seq, seq, b"{}")
 
 
 def test_entries_pass_in_order_and_each_once() -> None:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.bucket import Limits
 from gateway.effects import Acknowledge, AskSync, CloseWith, Connect
-from gateway.passing import Way, pass_on
+from gateway.passing import Readers, Way, pass_on
 from gateway.session import Identity, Session
 from schemas.bus import GAP, Answer, LogOpening, Opening, Run
 
@@ -208,7 +208,9 @@ class Machine(RuleBasedStateMachine):
         run, reading = message[0], self.session.readings.get(message[0].log)
         if len(message) > 1 or run.frame is None or reading is None:
             return False
-        return not pass_on({"s": reading}, ["s"], run.first, run.last, run.frame)
+        readers = Readers()
+        readers.enter("s", reading)
+        return not pass_on(readers, ["s"], run.first, run.last, run.frame)
 
     @precondition(lambda self: self.bus)
     @rule(data=st.data())
