@@ -1,8 +1,8 @@
 """From the bus to sessions: hands out what a message brings, and syncs the sessions that may have missed something.
 
 Nearly every delivery is one entry that is just what its sessions wait for. Such an entry is framed once and written to
-each at once, without becoming an object where it is for few of them (`pass_all`, else `pass_on`); everything else is
-handed to all sessions first and flushed after that, so that a session gets one write for all that is ready.
+each at once, without becoming an object (`pass_all`); everything else is handed to all sessions first and flushed after
+that, so that a session gets one write for all that is ready.
 """
 
 import asyncio
@@ -17,12 +17,11 @@ import msgspec
 
 from gateway.effects import AnnouncePartition, FeedEffect
 from gateway.feed import Feed
-from gateway.framing import framed
 from gateway.outbox import Outbox, partition_of
-from gateway.passing import pass_all, pass_on
+from gateway.passing import Passed, pass_all
 from gateway.peer import Peer
 from gateway.roster import Roster
-from schemas.bus import Answer, Beat, Delivery, Heard, HeardPart, Opening, Run, decode_deliveries
+from schemas.bus import Answer, Beat, Delivery, Heard, HeardPart, Opening, decode_deliveries
 from schemas.records import OpenSession
 from telemetry.gateway import GatewayMetrics
 
@@ -31,7 +30,6 @@ log = logging.getLogger(__name__)
 CHUNK: Final = 256  # sessions that are served before others may run
 RESYNC: Final = 200  # sessions that are synced at once, every RESYNC_PAUSE s
 RESYNC_PAUSE: Final = 0.02
-GROUP: Final = 64 * 1024  # bytes of deliveries that are gone through at once: some 200 for one session each
 UNKNOWN: Final = 200  # sessions that are disowned between two turns of the hub's wheel
 
 
@@ -69,23 +67,28 @@ class Dispatch:
         now = self._clock()
         parts, effects = self.feed.take(message, now)
         self._follow(effects, now)
-        for group in _groups(parts):
-            for step in self._steps(group):
-                step(now)
-                if self._served >= CHUNK:
-                    now = await self._let_others_run(now)
-            if self._served >= CHUNK:  # by what has passed
+        for step in self._steps(parts):
+            step(now)
+            if self._served >= CHUNK:
                 now = await self._let_others_run(now)
         self._flush_touched(now)
 
     def _steps(self, parts: list[HeardPart]) -> Iterator[Callable[[float], None]]:
-        """Yield what there is to do, given the time; of a partition first what opens, then what comes, then answers."""
+        """Yield what there is to do, given the time: what opens, then what comes, then answers."""
         for part in parts:
             for opening in part.openings:
                 yield partial(self._open, opening)
-        for delivery, left in self._pass_all(parts):
-            for sessions in _chunks(delivery.sessions if left is None else left):
-                yield partial(self._deliver, delivery, sessions)
+        try:
+            packed = [part.deliveries for part in parts]
+            for others, passed in pass_all(packed, self._roster.logs, decode_deliveries, CHUNK):
+                yield partial(self._note_passed, passed)
+                for delivery, left in others:
+                    for sessions in _chunks(delivery.sessions if left is None else left):
+                        yield partial(self._deliver, delivery, sessions)
+        except msgspec.DecodeError as exc:
+            log.warning("deliveries cannot be read, the sessions of their partitions ask anew: %s", exc)
+            for part in parts:
+                self._suspects.update(dict.fromkeys(self._roster.of_partition(part.partition)))
         for part in parts:
             for answer in part.answers:
                 yield partial(self._answer, answer)
@@ -107,42 +110,19 @@ class Dispatch:
             peer.session.answer(answer, now)
             self._touch(peer)
 
-    def _pass_all(self, parts: list[HeardPart]) -> list[tuple[Delivery, list[str] | None]]:
-        """Write entries to the sessions that wait for just these; return what sessions have to look at."""
-        try:
-            others, passed = pass_all([part.deliveries for part in parts], self._roster.logs, decode_deliveries)
-        except msgspec.DecodeError as exc:
-            log.warning("deliveries cannot be read, the sessions of their partitions ask anew: %s", exc)
-            for part in parts:
-                self._suspects.update(dict.fromkeys(self._roster.of_partition(part.partition)))
-            return []
-        for name, ts, sessions in passed:
-            self._note_passed(name, ts, sessions)
-        return others
-
     def _deliver(self, delivery: Delivery, sessions: list[str], now: float) -> None:
-        runs = delivery.runs
-        if len(runs) == 1 and (frame := runs[0].frame) is not None:
-            sessions = self._pass(runs[0], framed(frame), sessions)
         for session in sessions:
             if (peer := self._roster.sessions.get(session)) is None:
                 self._disown(delivery.user, session, now)
             else:
-                peer.session.deliver(runs, now)
+                peer.session.deliver(delivery.runs, now)
                 self._touch(peer)
 
-    def _pass(self, entry: Run, data: bytes, sessions: list[str]) -> list[str]:
-        """Write an entry, framed, to the sessions that wait for just this one; return the others."""
-        if (readers := self._roster.logs.get(entry.log)) is None:
-            return sessions
-        others = pass_on(readers, sessions, entry.first, entry.last, data)
-        if passed := len(sessions) - len(others):
-            self._note_passed(entry.log, entry.ts, passed)
-        return others
-
-    def _note_passed(self, name: str, ts: int, sessions: int) -> None:
-        self._served += sessions
-        self._passed[name, ts] = self._passed.get((name, ts), 0) + sessions
+    def _note_passed(self, passed: list[Passed], now: float) -> None:  # noqa: ARG002 - every step is given the time
+        """Count the sessions that entries were written to."""
+        for name, ts, sessions in passed:
+            self._served += sessions
+            self._passed[name, ts] = self._passed.get((name, ts), 0) + sessions
 
     def _touch(self, peer: Peer) -> None:
         """Flush a session before others run."""
@@ -222,20 +202,6 @@ class Dispatch:
         self._metrics.fenced.set(self.feed.fenced)
         self._metrics.gaps.set(self.feed.gaps)
         self._metrics.resyncs_waiting.set(len(self._suspects))
-
-
-def _groups(parts: list[HeardPart]) -> Iterator[list[HeardPart]]:
-    """Divide parts so that the deliveries of each group have about `GROUP` bytes."""
-    group: list[HeardPart] = []
-    size = 0
-    for part in parts:
-        group.append(part)
-        size += len(part.deliveries)
-        if size >= GROUP:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
 
 
 def _chunks(sessions: list[str]) -> list[list[str]]:

@@ -2,18 +2,20 @@
 
 from typing import TYPE_CHECKING
 
+from gateway.passing_pure import Passed
+
 if TYPE_CHECKING:
-    from gateway.passing_pure import Position, Readers, Way, pass_all, pass_on
+    from gateway.passing_pure import Position, Readers, Way, pass_all
 
     LANGUAGE: str
 else:
     try:
-        from gateway._passing import Position, Readers, Way, pass_all, pass_on
+        from gateway._passing import Position, Readers, Way, pass_all
 
         LANGUAGE = "C"
     except ImportError:
-        from gateway.passing_pure import Position, Readers, Way, pass_all, pass_on
+        from gateway.passing_pure import Position, Readers, Way, pass_all
 
         LANGUAGE = "Python"
 
-__all__ = ["LANGUAGE", "Position", "Readers", "Way", "pass_all", "pass_on"]
+__all__ = ["LANGUAGE", "Passed", "Position", "Readers", "Way", "pass_all"]

@@ -4,14 +4,11 @@ With many sessions each of them finds its memory cold, so this looks at one obje
 in C and is taken where it was built (`gateway.passing`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Final
 
 from gateway.framing import framed
-from schemas.bus import Delivery
-
-MOST: Final = 8  # sessions of a delivery that `pass_all` takes; one for more goes in pieces, so that others may run
+from schemas.bus import Delivery, Run
 
 Write = Callable[[bytes], object]  # hands bytes to the network
 
@@ -72,41 +69,55 @@ class Readers:
         self.positions.pop(session, None)
 
 
-def pass_on(readers: Readers, sessions: Sequence[str], first: int, last: int, data: bytes) -> list[str]:
-    """Send entry `first` to `last`, framed, to the sessions that wait for just this one; return the others."""
-    position_of = readers.positions.get
-    others = []
-    for session in sessions:
-        position = position_of(session)
-        if position is None or position.next != first or not first or position.way is None:
-            others.append(session)
-            continue
-        position.next = position.expected = last + 1
-        position.head = position.sent = last
-        position.way.send(data)
-    return others
+Left = tuple[Delivery, list[str] | None]  # a delivery and the sessions that it did not pass; None: it was not tried
+Passed = tuple[str, int, int]  # (log, append time in ms, sessions)
 
 
 def pass_all(
-    parts: Sequence[bytes], logs: Mapping[str, Readers], decode: Callable[[bytes], list[Delivery]]
-) -> tuple[list[tuple[Delivery, list[str] | None]], list[tuple[str, int, int]]]:
+    parts: Sequence[bytes], logs: Mapping[str, Readers], decode: Callable[[bytes], list[Delivery]], most: int
+) -> Iterator[tuple[list[Left], list[Passed]]]:
     """Send the entries of deliveries, packed as they come, to the sessions that wait for just these.
 
-    A part is an array of deliveries, which `decode` would make of it; `logs` are their readers by log. Returns the
-    deliveries that are for somebody to look at, each with the sessions that are left (None: all of them), and what has
-    passed: (log, append time in ms, sessions), in any number of rows. Raises what `decode` raises, when some may have
-    passed.
+    A part is an array of deliveries, which `decode` would make of it; `logs` are their readers by log. Yields, each
+    time that about `most` sessions have been served, the deliveries that are for somebody to look at and what has
+    passed, in any number of rows. Raises what `decode` raises, when some may have passed.
     """
-    others: list[tuple[Delivery, list[str] | None]] = []
-    passed = []
+    others: list[Left] = []
+    passed: list[Passed] = []
+    served = 0
     for delivery in chain.from_iterable(map(decode, parts)):
-        sessions, run = delivery.sessions, delivery.runs[0] if len(delivery.runs) == 1 else None
-        if run is None or run.frame is None or len(sessions) > MOST or run.log not in logs:
+        entry, left = _only_entry(delivery), list[str]()
+        readers = logs.get(entry.log) if entry else None
+        for at in range(0, len(delivery.sessions) or 1, most):
+            if served >= most:
+                yield others, passed
+                others, passed, served = [], [], 0
+            piece = delivery.sessions[at : at + most]
+            served += len(piece) or 1
+            if entry is not None and readers is not None and (count := _pass(entry, readers, piece, left)):
+                passed.append((entry.log, entry.ts, count))
+        if readers is None:
             others.append((delivery, None))
-            continue
-        left = pass_on(logs[run.log], sessions, run.first, run.last, framed(run.frame))
-        if len(left) < len(sessions):
-            passed.append((run.log, run.ts, len(sessions) - len(left)))
-        if left:
+        elif left:
             others.append((delivery, left))
-    return others, passed
+    if others or passed:
+        yield others, passed
+
+
+def _only_entry(delivery: Delivery) -> Run | None:
+    return delivery.runs[0] if len(delivery.runs) == 1 and delivery.runs[0].frame is not None else None
+
+
+def _pass(entry: Run, readers: Readers, sessions: Sequence[str], left: list[str]) -> int:
+    """Send an entry to the sessions that wait for just this one, and return how many; add the others to `left`."""
+    position_of, data, passed = readers.positions.get, framed(entry.frame or b""), 0
+    for session in sessions:
+        position = position_of(session)
+        if position is None or position.next != entry.first or not entry.first or position.way is None:
+            left.append(session)
+            continue
+        position.next = position.expected = entry.last + 1
+        position.head = position.sent = entry.last
+        position.way.send(data)
+        passed += 1
+    return passed

@@ -8,6 +8,7 @@
 #define TOCSIN_MSGPACK_H
 
 #include <limits.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct {

@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-enum { BLOCK = 32 }; /* sessions, or deliveries, that are looked up ahead */
+enum { BLOCK = 32 }; /* sessions that are looked up ahead */
 
 typedef struct {
     PyObject_HEAD
@@ -43,7 +43,7 @@ typedef struct {
     Py_ssize_t used;
 } Readers;
 
-extern PyTypeObject WayType, PositionType, ReadersType;
+extern PyTypeObject WayType, PositionType, ReadersType, TurnsType;
 
 /* An entry on its way to sessions. */
 typedef struct {
@@ -80,8 +80,7 @@ int pass(const Item *item, const Entry *entry);
 /* Let go of what items keep. */
 void drop(const Item *items, int count);
 
-/* The functions of the module, see `passing_pure.py`. */
-PyObject *pass_on(PyObject *module, PyObject *args);
+/* The function of the module, see `passing_pure.py`. */
 PyObject *pass_all(PyObject *module, PyObject *args);
 
 #endif

@@ -45,7 +45,8 @@ def deliveries(data: bytes) -> None:
         position = _Reader()
         readers.enter(name, position)
         position.expected, position.head, position.sent, position.next, position.way = 1, 0, 0, 1, _WAY
-    pass_all([data], {"inbox/normal": readers}, bus.decode_deliveries)
+    for _ in pass_all([data], {"inbox/normal": readers}, bus.decode_deliveries, 4):
+        pass
 
 
 _DELIVERIES: Final = Target("deliveries", deliveries, DELIVERIES, (msgspec.DecodeError,), None, 3)

@@ -6,7 +6,7 @@ import socket
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -62,12 +62,39 @@ def readers_of(form: Any, positions: Mapping[str, Any]) -> Any:
     return readers
 
 
+LOG = "inbox/normal"
+X = framed(b"x")
+
+
+def told(*deliveries: Delivery) -> bytes:
+    return bus.encode(list(deliveries))
+
+
+def pass_all(
+    form: Any, parts: Sequence[Any], logs: Mapping[str, Any], *, decode: Any = bus.decode_deliveries, most: int = 1000
+) -> tuple[list[tuple[Delivery, list[str] | None]], Counter[tuple[str, int]]]:
+    """Return what was left, and how many sessions were sent entries by log and time, of all turns together."""
+    left: list[tuple[Delivery, list[str] | None]] = []
+    counted: Counter[tuple[str, int]] = Counter()
+    for others, passed in form.pass_all(parts, logs, decode, most):
+        left += others
+        for log, ts, sessions in passed:
+            counted[log, ts] += sessions
+    return left, counted
+
+
+def left_of(form: Any, readers: Any, sessions: list[str], seq: int) -> list[str]:
+    """Return the sessions that one entry did not pass."""
+    packed = told(Delivery("u", sessions, [Run(LOG, seq, seq, 5, b"x")]))
+    return [session for _, left in pass_all(form, [packed], {LOG: readers})[0] for session in left or ()]
+
+
 def test_an_entry_goes_to_those_who_wait_for_just_this_one(form: Any) -> None:
     transports = {name: Transport() for name in "abc"}
     ways = {name: form.Way(one.write, one.waiting, -1) for name, one in transports.items()}
     positions = {"a": at(form, 7, ways["a"]), "b": at(form, 6, ways["b"]), "c": at(form, 7, ways["c"])}
-    assert form.pass_on(readers_of(form, positions), ["a", "b", "nobody", "c"], 7, 7, b"x") == ["b", "nobody"]
-    assert [one.written for one in transports.values()] == [[b"x"], [], [b"x"]]
+    assert left_of(form, readers_of(form, positions), ["a", "b", "nobody", "c"], 7) == ["b", "nobody"]
+    assert [one.written for one in transports.values()] == [[X], [], [X]]
     a, b = positions["a"], positions["b"]
     assert (a.expected, a.head, a.sent, a.next) == (8, 7, 7, 8)
     assert (b.expected, b.head, b.sent, b.next) == (6, 5, 5, 6)
@@ -77,9 +104,9 @@ def test_nothing_passes_a_position_that_is_not_clear(form: Any) -> None:
     position = at(form, 1, form.Way(Transport().write, Transport().waiting, -1))
     position.next = 0
     readers = readers_of(form, {"s": position})
-    assert form.pass_on(readers, ["s"], 0, 0, b"x") == ["s"]
+    assert left_of(form, readers, ["s"], 0) == ["s"]
     position.next, position.way = 1, None
-    assert form.pass_on(readers, ["s"], 1, 1, b"x") == ["s"]
+    assert left_of(form, readers, ["s"], 1) == ["s"]
 
 
 def test_what_ends_the_passing_from_within_a_write_ends_it(form: Any) -> None:
@@ -90,7 +117,7 @@ def test_what_ends_the_passing_from_within_a_write_ends_it(form: Any) -> None:
         position.way = None
 
     position = at(form, 1, form.Way(choke, lambda: 0, -1))
-    assert form.pass_on(readers_of(form, {"s": position}), ["s", "s"], 1, 1, b"x") == ["s"]
+    assert left_of(form, readers_of(form, {"s": position}), ["s", "s"], 1) == ["s"]
     assert position.next == 0
 
 
@@ -99,7 +126,7 @@ def test_an_error_of_the_transport_is_not_swallowed(form: Any) -> None:
         raise OSError("broken")
 
     with pytest.raises(OSError, match="broken"):
-        form.pass_on(readers_of(form, {"s": at(form, 1, form.Way(broken, lambda: 0, -1))}), ["s"], 1, 1, b"x")
+        left_of(form, readers_of(form, {"s": at(form, 1, form.Way(broken, lambda: 0, -1))}), ["s"], 1)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -116,15 +143,8 @@ def test_who_was_entered_and_not_struck_out_is_found(form: Any, steps: list[tupl
             readers.strike(name)
     names = [f"gateway-1-{number}" * (1 + number % 3) for number in range(61)]
     assert len(readers) == len(entered)
-    assert form.pass_on(readers, names, 1, 1, b"x") == [name for name in names if name not in entered]
+    assert left_of(form, readers, names, 1) == [name for name in names if name not in entered]
     assert all(position.next == 2 for position in entered.values())
-
-
-LOG = "inbox/normal"
-
-
-def told(*deliveries: Delivery) -> bytes:
-    return bus.encode(list(deliveries))
 
 
 def entry(seq: int, *, log: str = LOG, ts: int = 5, size: int = 3) -> Run:
@@ -142,13 +162,9 @@ class Here:
         self.logs = {LOG: readers_of(form, self.positions)}
 
     def pass_all(
-        self, *deliveries: Delivery
+        self, *deliveries: Delivery, most: int = 1000
     ) -> tuple[list[tuple[Delivery, list[str] | None]], Counter[tuple[str, int]]]:
-        others, passed = self.form.pass_all([told(*deliveries)], self.logs, bus.decode_deliveries)
-        counted: Counter[tuple[str, int]] = Counter()
-        for log, ts, sessions in passed:
-            counted[log, ts] += sessions
-        return others, counted
+        return pass_all(self.form, [told(*deliveries)], self.logs, most=most)
 
     def written(self) -> dict[str, list[bytes]]:
         return {name: one.written for name, one in self.transports.items()}
@@ -168,7 +184,7 @@ def test_parts_are_gone_through_one_after_the_other(form: Any) -> None:
     here = Here(form, a=1, b=1)
     late, parts = Delivery("u", ["b"], [entry(3)]), [Delivery("u", ["a"], [entry(1)]), Delivery("u", ["a"], [entry(2)])]
     packed = [told(parts[0]), b"\x90", told(late, parts[1])]
-    assert form.pass_all(packed, here.logs, bus.decode_deliveries)[0] == [(late, ["b"])]
+    assert pass_all(form, packed, here.logs)[0] == [(late, ["b"])]
     assert here.written() == {"a": [framed(b"xxx")] * 2, "b": []}
 
 
@@ -179,12 +195,43 @@ def test_what_is_not_one_entry_for_few_sessions_is_left_whole_and_in_order(form:
         Delivery("u", ["a"], [entry(1), entry(2)]),
         Delivery("u", ["a"], []),
         Delivery("u", ["a"], [entry(1, log="inbox/bulk")]),
-        Delivery("u", ["a"] * (passing_pure.MOST + 1), [entry(1)]),
         Delivery("u", [], [Run(LOG, 1, 1, reason="expired")]),
     ]
     assert here.pass_all(*deliveries) == ([(delivery, None) for delivery in deliveries], {})
     assert here.pass_all(Delivery("u", [], [entry(1)])) == ([], {})
     assert here.written() == {"a": []}
+
+
+@pytest.mark.parametrize("most", [1, 10, 64, 1000])
+def test_a_turn_is_over_when_so_many_sessions_were_served(form: Any, most: int) -> None:
+    names = [f"s{number}" for number in range(200)]
+    here = Here(form, **dict.fromkeys(names, 1))
+    some = [Delivery("u", [name], [entry(2)]) for name in names[:40]]
+    packed = [told(Delivery("u", [*names, "gone"], [entry(1)]), *some), told(Delivery("u", ["gone"], [entry(1)]))]
+    sizes = [
+        sum(row[2] for row in passed) + sum(len(left or ()) for _, left in others)
+        for others, passed in form.pass_all(packed, here.logs, bus.decode_deliveries, most)
+    ]
+    assert sum(sizes) == 242
+    assert max(sizes) <= most + 32
+    assert len(sizes) >= 242 // (most + 32)
+    assert all(len(written) in (1, 2) for written in here.written().values())
+
+
+def test_sessions_of_one_delivery_that_are_left_are_named_together(form: Any) -> None:
+    names = [f"s{number}" for number in range(100)]
+    here = Here(form, **{name: 1 + number % 2 for number, name in enumerate(names)})
+    to_all = Delivery("u", names, [entry(1)])
+    assert here.pass_all(to_all, most=10) == ([(to_all, names[1::2])], {(LOG, 5): 50})
+
+
+def test_turns_that_are_not_all_taken_leave_nothing_behind(form: Any) -> None:
+    names = [f"s{number}" for number in range(100)]
+    here = Here(form, **dict.fromkeys(names, 1))
+    turns = iter(form.pass_all([told(Delivery("u", names, [entry(1)]))], here.logs, bus.decode_deliveries, 1))
+    next(turns)
+    del turns
+    assert 0 < sum(map(len, here.written().values())) < 100
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
@@ -198,7 +245,7 @@ def test_fields_that_later_versions_add_are_passed_over(form: Any) -> None:
     here = Here(form, a=1, b=1)
     run = [LOG, 1, 1, 5, b"x", "", {"later": [1, -2.5, None]}]
     packed = msgspec.msgpack.encode([["u", ["a"], [run], 2**63], ["u", ["b"], [run]]])
-    assert here.form.pass_all([packed], here.logs, bus.decode_deliveries)[0] == []
+    assert pass_all(here.form, [packed], here.logs)[0] == []
     assert here.written() == {"a": [framed(b"x")], "b": [framed(b"x")]}
 
 
@@ -207,7 +254,7 @@ def test_deliveries_that_are_none_or_cut_off_are_refused(form: Any) -> None:
     wrong = (packed[:-1], b"", b"\x01", b"\xdd\xff\xff\xff\xff", msgspec.msgpack.encode([["u", ["a"], 5]]))
     for refused in (*wrong, packed.replace(b"\xa1a", b"\xa1\xff"), packed.replace(LOG.encode(), b"\xff" * len(LOG))):
         with pytest.raises(msgspec.DecodeError):
-            form.pass_all([refused], Here(form, a=1).logs, bus.decode_deliveries)
+            pass_all(form, [refused], Here(form, a=1).logs)
 
 
 def test_an_error_in_the_middle_of_deliveries_is_not_swallowed(form: Any) -> None:
@@ -216,7 +263,7 @@ def test_an_error_in_the_middle_of_deliveries_is_not_swallowed(form: Any) -> Non
 
     readers = readers_of(form, {"a": at(form, 1, form.Way(broken, lambda: 0, -1))})
     with pytest.raises(OSError, match="broken"):
-        form.pass_all([told(Delivery("u", ["a"], [entry(1)]))], {LOG: readers}, bus.decode_deliveries)
+        pass_all(form, [told(Delivery("u", ["a"], [entry(1)]))], {LOG: readers})
 
 
 _runs = st.builds(
@@ -228,15 +275,17 @@ _runs = st.builds(
     frame=st.none() | st.binary(max_size=3) | st.just(b"x" * 200),
     reason=st.sampled_from(["", "expired"]),
 )
-_sessions = st.lists(st.sampled_from(["a", "b", "ü", "gone"]), max_size=passing_pure.MOST + 1)
+_sessions = st.lists(st.sampled_from(["a", "b", "ü", "gone"]), max_size=9)
 _deliveries = st.lists(st.builds(Delivery, st.just("u"), _sessions, st.lists(_runs, max_size=2)), max_size=80)
 
 
 @pytest.mark.skipif(_passing is None, reason="without a compiler there is nothing to compare with")
-@given(_deliveries, st.dictionaries(st.sampled_from(["a", "b", "ü"]), st.integers(0, 3)))
-def test_both_forms_do_the_same_with_any_deliveries(deliveries: list[Delivery], following: dict[str, int]) -> None:
+@given(_deliveries, st.dictionaries(st.sampled_from(["a", "b", "ü"]), st.integers(0, 3)), st.integers(1, 100))
+def test_both_forms_do_the_same_with_any_deliveries(
+    deliveries: list[Delivery], following: dict[str, int], most: int
+) -> None:
     pure, native = (Here(form, **following) for form in (passing_pure, _passing))
-    assert pure.pass_all(*deliveries) == native.pass_all(*deliveries)
+    assert pure.pass_all(*deliveries, most=most) == native.pass_all(*deliveries, most=most)
     assert pure.written() == native.written()
     for name, position in pure.positions.items():
         other = native.positions[name]
@@ -291,8 +340,8 @@ class TestInC:
         names = [f"s{number}" for number in range(100)]
         way = _passing.Way(Transport().write, Transport().waiting, here.fileno())
         positions = {name: at(_passing, 1, way) for name in names if name != "s50"}
-        assert _passing.pass_on(readers_of(_passing, positions), names, 1, 1, b"x") == ["s50"]
-        assert there.recv(1000) == b"x" * 99
+        assert left_of(_passing, readers_of(_passing, positions), names, 1) == ["s50"]
+        assert there.recv(1000) == X * 99
 
     def test_what_the_socket_does_not_take_goes_to_the_transport(self, pair: Any) -> None:
         (here, there), transport = pair, Transport()
@@ -322,17 +371,13 @@ class TestInC:
             _passing.Way(Transport().write, Transport().waiting, -1).send(bytearray(b"x"))
         with pytest.raises(TypeError):
             _passing.Readers().enter("s", SimpleNamespace(next=1))
-        with pytest.raises(TypeError):
-            _passing.pass_on({}, ["s"], 1, 1, b"x")
-        with pytest.raises(TypeError):
-            _passing.pass_on(_passing.Readers(), [b"s"], 1, 1, b"x")
         packed = told(Delivery("u", ["s"], [entry(1)]))
         with pytest.raises(TypeError, match="Readers, not dict"):
-            _passing.pass_all([packed], {LOG: {}}, bus.decode_deliveries)
+            pass_all(_passing, [packed], {LOG: {}})
         with pytest.raises(TypeError):
-            _passing.pass_all(["text"], {}, bus.decode_deliveries)
-        with pytest.raises(TypeError, match="a list of deliveries"):
-            _passing.pass_all([packed], {}, lambda _packed: [])
+            pass_all(_passing, ["text"], {})
+        with pytest.raises(TypeError, match="as many deliveries"):
+            pass_all(_passing, [packed], {}, decode=lambda _packed: [])
 
     def test_a_way_that_was_made_without_its_arguments_is_refused(self) -> None:
         with pytest.raises(TypeError, match="nowhere"):
@@ -342,11 +387,11 @@ class TestInC:
         before = passing_count(_passing)
         for _ in range(100):
             position = at(_passing, 1, _passing.Way(Transport().write, Transport().waiting, -1))
-            _passing.pass_on(readers_of(_passing, {"s": position}), ["s", "t"], 1, 1, b"x")
+            left_of(_passing, readers_of(_passing, {"s": position}), ["s", "t"], 1)
             here = Here(_passing, a=1, b=1)
             here.pass_all(*(Delivery("u", ["a", "b", "gone"], [entry(seq)]) for seq in range(1, 50)))
             with pytest.raises(msgspec.DecodeError):
-                _passing.pass_all([b"\x92\x01"], here.logs, bus.decode_deliveries)
+                pass_all(_passing, [b"\x92\x01"], here.logs)
         del position, here
         assert passing_count(_passing) == before
 

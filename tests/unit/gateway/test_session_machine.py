@@ -13,9 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.bucket import Limits
 from gateway.effects import Acknowledge, AskSync, CloseWith, Connect
-from gateway.passing import Readers, Way, pass_on
+from gateway.passing import Way
 from gateway.session import Identity, Session
 from schemas.bus import GAP, Answer, LogOpening, Opening, Run
+from tests.unit.gateway.wire import passes_on, unframed
 
 LOGS = ("inbox/normal", "inbox/bulk")
 SIZE = 20_000  # bytes an entry: a few of them fill the way out
@@ -109,12 +110,12 @@ class Machine(RuleBasedStateMachine):
                     self.records.append(effect)
         raise AssertionError("the session never comes to rest")
 
-    def write(self, frame: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """The transport takes what passed; a slow one says at once that it is full."""
         assert self.session is not None
-        self.device.receive(json.loads(frame))
+        self.device.receive(json.loads(unframed(data)))
         if self.slow:
-            self.stuck += len(frame)
+            self.stuck += len(data)
             self.session.choke(self.stuck)
 
     def send(self, frames: list[bytes]) -> None:
@@ -208,9 +209,7 @@ class Machine(RuleBasedStateMachine):
         run, reading = message[0], self.session.readings.get(message[0].log)
         if len(message) > 1 or run.frame is None or reading is None:
             return False
-        readers = Readers()
-        readers.enter("s", reading)
-        return not pass_on(readers, ["s"], run.first, run.last, run.frame)
+        return passes_on(run, reading)
 
     @precondition(lambda self: self.bus)
     @rule(data=st.data())
