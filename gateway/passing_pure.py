@@ -4,8 +4,10 @@ With many sessions each of them finds its memory cold, so this looks at one obje
 in C and is taken where it was built (`gateway.passing`).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+
+import msgspec
 
 from gateway.framing import framed
 from schemas.bus import Delivery, Run
@@ -74,14 +76,17 @@ Passed = tuple[str, int, int]  # (log, append time in ms, sessions)
 
 
 def pass_all(
-    parts: Sequence[bytes], logs: Mapping[str, Readers], decode: Callable[[bytes], list[Delivery]], most: int
+    parts: list[msgspec.Raw], logs: dict[str, Readers], decode: Callable[[bytes], list[Delivery]], most: int
 ) -> Iterator[tuple[list[Left], list[Passed]]]:
     """Send the entries of deliveries, packed as they come, to the sessions that wait for just these.
 
     A part is an array of deliveries, which `decode` would make of it; `logs` are their readers by log. Yields, each
     time that about `most` sessions have been served, the deliveries that are for somebody to look at and what has
-    passed, in any number of rows. Raises what `decode` raises, when some may have passed.
+    passed, in any number of rows. Raises what `decode` raises, when some may have passed, and `ValueError` for a `most`
+    below 1.
     """
+    if most < 1:
+        raise ValueError("a turn is for one session at the least")
     others: list[Left] = []
     passed: list[Passed] = []
     served = 0

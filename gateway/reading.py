@@ -125,7 +125,7 @@ class Reading(Position):
             self._hold(run)
 
     def clear(self, way: Way) -> None:
-        """Let the entries that come next pass (`pass_on`), if no page, pace, ask, doubt or held run has a say.
+        """Let the entries that come next pass (`pass_all`), if no page, pace, ask, doubt or held run has a say.
 
         Every other call that may change that ends it, so this is said again after them.
         """

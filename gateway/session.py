@@ -178,7 +178,7 @@ class Session:
     # From the transport and the clock
 
     def clear(self, way: Way) -> None:
-        """Let entries that are just what comes next pass (`pass_on`), unless something waits."""
+        """Let entries that are just what comes next pass (`pass_all`), unless something waits."""
         if self.closed or self.out.filled:
             self._halt()
             return

@@ -11,6 +11,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from schemas.records import Seq
+
 GAP: Final = "gap"  # the reason of a run that says: these entries exist and are not in this message
 
 
@@ -22,8 +24,8 @@ class Run(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
 
     log: str
-    first: int
-    last: int
+    first: Seq
+    last: Seq
     ts: int = 0
     frame: bytes | None = None
     reason: str = ""
@@ -44,8 +46,8 @@ class LogOpening(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
 
     log: str
-    after: int
-    head: int
+    after: Seq
+    head: Seq
     unread: int
     notice: str = ""
 
@@ -63,8 +65,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     session: str
     log: str
-    after: int
-    head: int
+    after: Seq
+    head: Seq
     runs: list[Run]
     asked: bool = False
 

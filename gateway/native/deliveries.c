@@ -6,12 +6,12 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *parts, *logs, *decode; /* [deliveries], {log: readers}, what makes objects of deliveries */
+    PyObject *parts, *logs, *decode; /* (deliveries, ...), {log: readers}, what makes objects of deliveries */
     Py_ssize_t most;                 /* sessions of a turn, about */
-    int over;                        /* there are no more turns */
-    Py_ssize_t part;                 /* the next one */
-    Py_buffer deliveries;            /* of the part before that, where `obj` is set */
-    Reader reader;                   /* what is not read of it */
+    int over, running;               /* there are no more turns; one is being taken */
+    Py_ssize_t part;                 /* how many parts are open */
+    Py_buffer *buffers;              /* theirs: what a block holds points into them, into the last ones mostly */
+    Cursor cursor;                   /* what is not read of the last one */
     uint64_t to_come;                /* how many deliveries that is */
     PyObject *log;                   /* the log that was asked for last in this turn */
     Readers *readers;                /* its readers, if it has any */
@@ -150,7 +150,8 @@ static int turn_to(Turns *turns, const Text *name)
 /* Deliveries that are cut off, `decode` complains about. */
 static int refuse(Turns *turns)
 {
-    PyObject *refused = PyObject_CallFunction(turns->decode, "y#", turns->deliveries.buf, turns->deliveries.len);
+    const Py_buffer *part = &turns->buffers[turns->part - 1];
+    PyObject *refused = PyObject_CallFunction(turns->decode, "y#", part->buf, part->len);
     if (refused)
         PyErr_SetString(PyExc_ValueError, "the deliveries are cut off");
     Py_XDECREF(refused);
@@ -161,14 +162,14 @@ static int refuse(Turns *turns)
 static int turn_page(Turns *turns)
 {
     while (!turns->to_come) {
-        PyBuffer_Release(&turns->deliveries);
-        if (turns->part >= PyList_GET_SIZE(turns->parts))
+        if (turns->part == PyTuple_GET_SIZE(turns->parts))
             return 0;
-        if (PyObject_GetBuffer(PyList_GET_ITEM(turns->parts, turns->part++), &turns->deliveries, PyBUF_SIMPLE))
+        Py_buffer *part = &turns->buffers[turns->part];
+        if (PyObject_GetBuffer(PyTuple_GET_ITEM(turns->parts, turns->part), part, PyBUF_SIMPLE))
             return -1;
-        const unsigned char *at = turns->deliveries.buf;
-        turns->reader = (Reader){at, at + turns->deliveries.len};
-        if (!read_array(&turns->reader, &turns->to_come))
+        turns->part++;
+        turns->cursor = (Cursor){part->buf, (const unsigned char *)part->buf + part->len};
+        if (!read_array(&turns->cursor, &turns->to_come))
             return refuse(turns);
     }
     return 1;
@@ -181,7 +182,7 @@ static int take_letter(Turns *turns)
     int found = turn_page(turns);
     if (found <= 0)
         return found;
-    if (!read_letter(&turns->reader, letter))
+    if (!read_letter(&turns->cursor, letter))
         return refuse(turns);
     turns->to_come--;
     letter->from = letter->upto = turns->item_count;
@@ -222,8 +223,10 @@ static int fill(Turns *turns)
         seek_some(turns, &turns->letters[0]);
     while (turns->letter_count < BLOCK && turns->item_count < BLOCK && (found = take_letter(turns)) > 0)
         seek_some(turns, &turns->letters[turns->letter_count - 1]);
+    if (found < 0)
+        return -1;
     look_up(turns->items, turns->item_count);
-    return found < 0 ? -1 : turns->letter_count > 0;
+    return turns->letter_count > 0;
 }
 
 /* Sending it */
@@ -291,9 +294,14 @@ static Py_ssize_t take_turn(Turns *turns)
 
 static PyObject *turns_next(Turns *turns)
 {
+    if (turns->running) {
+        PyErr_SetString(PyExc_ValueError, "a turn is being taken");
+        return NULL;
+    }
     if (turns->over)
         return NULL;
-    Py_CLEAR(turns->log); /* what it led to may be another's by now */
+    turns->running = 1;
+    Py_CLEAR(turns->log); /* the log may have other readers by now; a delivery that goes on keeps those it had */
     Py_CLEAR(turns->readers);
     Py_XSETREF(turns->passed, PyList_New(0));
     Py_XSETREF(turns->packed, PyList_New(0));
@@ -304,6 +312,7 @@ static PyObject *turns_next(Turns *turns)
         result = PyTuple_Pack(2, others, turns->passed);
     Py_XDECREF(others);
     turns->over = !result;
+    turns->running = 0;
     return result;
 }
 
@@ -312,7 +321,9 @@ static void turns_dealloc(Turns *turns)
     drop(turns->items, turns->item_count);
     for (int at = 0; at < turns->letter_count; at++)
         drop_letter(&turns->letters[at]);
-    PyBuffer_Release(&turns->deliveries);
+    for (Py_ssize_t at = 0; at < turns->part; at++)
+        PyBuffer_Release(&turns->buffers[at]);
+    PyMem_Free(turns->buffers);
     PyMem_Free(turns->framed);
     PyObject *owned[] = {turns->parts,  turns->logs,        turns->decode, turns->log, (PyObject *)turns->readers,
                          turns->passed, turns->counted_log, turns->packed, turns->left};
@@ -337,12 +348,20 @@ PyObject *pass_all(PyObject *Py_UNUSED(module), PyObject *args)
     Py_ssize_t most;
     if (!PyArg_ParseTuple(args, "O!O!On", &PyList_Type, &parts, &PyDict_Type, &logs, &decode, &most))
         return NULL;
-    Turns *turns = (Turns *)TurnsType.tp_alloc(&TurnsType, 0);
-    if (turns) {
-        turns->parts = Py_NewRef(parts);
-        turns->logs = Py_NewRef(logs);
-        turns->decode = Py_NewRef(decode);
-        turns->most = most;
+    if (most < 1) {
+        PyErr_SetString(PyExc_ValueError, "a turn is for one session at the least");
+        return NULL;
     }
+    Turns *turns = (Turns *)TurnsType.tp_alloc(&TurnsType, 0);
+    if (!turns)
+        return NULL;
+    turns->logs = Py_NewRef(logs);
+    turns->decode = Py_NewRef(decode);
+    turns->most = most;
+    turns->parts = PyList_AsTuple(parts);
+    if (turns->parts && !(turns->buffers = PyMem_Calloc((size_t)PyTuple_GET_SIZE(turns->parts) + 1, sizeof(Py_buffer))))
+        PyErr_NoMemory();
+    if (!turns->buffers)
+        Py_CLEAR(turns);
     return (PyObject *)turns;
 }

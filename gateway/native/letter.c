@@ -2,38 +2,42 @@
 
 #include <string.h>
 
-/* Whether what comes is just one entry; if not, the reader is anywhere. */
-static int read_plain(Reader *reader, Letter *letter)
+#define MOST_SEQ ((1LL << 53) - 1) /* as `schemas.records.Seq` */
+
+/* Whether what comes is just one entry; if not, the cursor is anywhere. */
+static int read_plain(Cursor *cursor, Letter *letter)
 {
     uint64_t fields, runs, of_run;
     Text user, frame;
-    if (!read_array(reader, &fields) || fields < 3 || !read_str(reader, &user) ||
-        !read_array(reader, &letter->to_come))
+    if (!read_array(cursor, &fields) || fields < 3 || !read_str(cursor, &user) ||
+        !read_array(cursor, &letter->to_come))
         return 0;
-    letter->sessions = *reader;
-    if (!skip(reader, letter->to_come) || !read_array(reader, &runs) || runs != 1 || !read_array(reader, &of_run) ||
+    letter->sessions = *cursor;
+    if (!skip(cursor, letter->to_come) || !read_array(cursor, &runs) || runs != 1 || !read_array(cursor, &of_run) ||
         of_run < 5)
         return 0;
-    if (!read_str(reader, &letter->log_name) || !read_whole(reader, &letter->entry.first) ||
-        !read_whole(reader, &letter->entry.last) || !read_whole(reader, &letter->ts) || !read_bin(reader, &frame))
+    if (!read_str(cursor, &letter->log_name) || !read_whole(cursor, &letter->entry.first) ||
+        !read_whole(cursor, &letter->entry.last) || !read_whole(cursor, &letter->ts) || !read_bin(cursor, &frame))
         return 0;
+    if (letter->entry.first > MOST_SEQ || letter->entry.last > MOST_SEQ)
+        return 0; /* `decode` refuses it */
     letter->entry.bytes = frame.at;
     letter->entry.size = (Py_ssize_t)frame.size;
-    return skip(reader, of_run - 5) && skip(reader, fields - 3); /* what later versions add */
+    return skip(cursor, of_run - 5) && skip(cursor, fields - 3); /* what later versions add */
 }
 
-int read_letter(Reader *reader, Letter *letter)
+int read_letter(Cursor *cursor, Letter *letter)
 {
-    const Reader from = *reader;
+    const Cursor from = *cursor;
     memset(letter, 0, sizeof *letter);
-    letter->plain = read_plain(reader, letter);
+    letter->plain = read_plain(cursor, letter);
     if (!letter->plain) {
         letter->to_come = 0;
-        *reader = from;
-        if (!skip(reader, 1))
+        *cursor = from;
+        if (!skip(cursor, 1))
             return 0;
     }
-    letter->packed = (Text){(const char *)from.at, (size_t)(reader->at - from.at)};
+    letter->packed = (Text){(const char *)from.at, (size_t)(cursor->at - from.at)};
     return 1;
 }
 

@@ -11,7 +11,7 @@ typedef struct {
     Entry entry;      /* not framed */
     long long ts;     /* when it was appended, ms */
     Text log_name;
-    Reader sessions;  /* those that are not looked up yet */
+    Cursor sessions;  /* those that are not looked up yet */
     uint64_t to_come; /* how many these are */
     int plain;        /* it is just one entry; else nothing but `packed` is known */
     int unreadable;   /* some session has no name */
@@ -22,7 +22,7 @@ typedef struct {
 } Letter;
 
 /* Read the next delivery; 0: it is cut off. */
-int read_letter(Reader *reader, Letter *letter);
+int read_letter(Cursor *cursor, Letter *letter);
 
 /* Let go of what it keeps. */
 void drop_letter(Letter *letter);

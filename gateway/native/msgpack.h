@@ -13,91 +13,91 @@
 
 typedef struct {
     const unsigned char *at, *end;
-} Reader;
+} Cursor;
 
 typedef struct {
     const char *at;
     size_t size;
 } Text;
 
-static inline int read_byte(Reader *reader, unsigned char *byte)
+static inline int read_byte(Cursor *cursor, unsigned char *byte)
 {
-    if (reader->at == reader->end)
+    if (cursor->at == cursor->end)
         return 0;
-    *byte = *reader->at++;
+    *byte = *cursor->at++;
     return 1;
 }
 
 /* An unsigned number of 1, 2, 4 or 8 bytes, the highest first. */
-static inline int read_number(Reader *reader, size_t bytes, uint64_t *number)
+static inline int read_number(Cursor *cursor, size_t bytes, uint64_t *number)
 {
-    if ((size_t)(reader->end - reader->at) < bytes)
+    if ((size_t)(cursor->end - cursor->at) < bytes)
         return 0;
     *number = 0;
     while (bytes--)
-        *number = *number << 8 | *reader->at++;
+        *number = *number << 8 | *cursor->at++;
     return 1;
 }
 
-static inline int read_array(Reader *reader, uint64_t *count)
+static inline int read_array(Cursor *cursor, uint64_t *count)
 {
     unsigned char kind;
-    if (!read_byte(reader, &kind))
+    if (!read_byte(cursor, &kind))
         return 0;
     if (kind >> 4 == 0x9) {
         *count = kind & 0xf;
         return 1;
     }
-    return (kind == 0xdc && read_number(reader, 2, count)) || (kind == 0xdd && read_number(reader, 4, count));
+    return (kind == 0xdc && read_number(cursor, 2, count)) || (kind == 0xdd && read_number(cursor, 4, count));
 }
 
-static inline int read_text(Reader *reader, Text *text, uint64_t size)
+static inline int read_text(Cursor *cursor, Text *text, uint64_t size)
 {
-    if ((uint64_t)(reader->end - reader->at) < size)
+    if ((uint64_t)(cursor->end - cursor->at) < size)
         return 0;
-    text->at = (const char *)reader->at;
+    text->at = (const char *)cursor->at;
     text->size = (size_t)size;
-    reader->at += size;
+    cursor->at += size;
     return 1;
 }
 
-static inline int read_str(Reader *reader, Text *text)
+static inline int read_str(Cursor *cursor, Text *text)
 {
     unsigned char kind;
     uint64_t size;
-    if (!read_byte(reader, &kind))
+    if (!read_byte(cursor, &kind))
         return 0;
     if (kind >> 5 == 0x5)
-        return read_text(reader, text, kind & 0x1f);
-    return kind >= 0xd9 && kind <= 0xdb && read_number(reader, (size_t)1 << (kind - 0xd9), &size) &&
-           read_text(reader, text, size);
+        return read_text(cursor, text, kind & 0x1f);
+    return kind >= 0xd9 && kind <= 0xdb && read_number(cursor, (size_t)1 << (kind - 0xd9), &size) &&
+           read_text(cursor, text, size);
 }
 
-static inline int read_bin(Reader *reader, Text *text)
+static inline int read_bin(Cursor *cursor, Text *text)
 {
     unsigned char kind;
     uint64_t size;
-    return read_byte(reader, &kind) && kind >= 0xc4 && kind <= 0xc6 &&
-           read_number(reader, (size_t)1 << (kind - 0xc4), &size) && read_text(reader, text, size);
+    return read_byte(cursor, &kind) && kind >= 0xc4 && kind <= 0xc6 &&
+           read_number(cursor, (size_t)1 << (kind - 0xc4), &size) && read_text(cursor, text, size);
 }
 
 /* An integer that is not negative, as all of ours are. */
-static inline int read_whole(Reader *reader, long long *whole)
+static inline int read_whole(Cursor *cursor, long long *whole)
 {
     unsigned char kind;
     uint64_t number;
-    if (!read_byte(reader, &kind))
+    if (!read_byte(cursor, &kind))
         return 0;
     if (kind < 0x80)
         number = kind;
-    else if (kind < 0xcc || kind > 0xcf || !read_number(reader, (size_t)1 << (kind - 0xcc), &number))
+    else if (kind < 0xcc || kind > 0xcf || !read_number(cursor, (size_t)1 << (kind - 0xcc), &number))
         return 0;
     *whole = (long long)number;
     return number <= LLONG_MAX;
 }
 
 /* How many bytes follow a kind, not counting what is in an array or a map; `inside` is how many values that is. */
-static inline int behind(Reader *reader, unsigned char kind, uint64_t *bytes, uint64_t *inside)
+static inline int behind(Cursor *cursor, unsigned char kind, uint64_t *bytes, uint64_t *inside)
 {
     *bytes = *inside = 0;
     if (kind < 0x80 || kind >= 0xe0 || kind == 0xc0 || kind == 0xc2 || kind == 0xc3)
@@ -112,9 +112,9 @@ static inline int behind(Reader *reader, unsigned char kind, uint64_t *bytes, ui
     }
     switch (kind) {
     case 0xc4: case 0xc5: case 0xc6: /* bytes */
-        return read_number(reader, (size_t)1 << (kind - 0xc4), bytes);
+        return read_number(cursor, (size_t)1 << (kind - 0xc4), bytes);
     case 0xc7: case 0xc8: case 0xc9: /* an extension, whose type is one byte more */
-        return read_number(reader, (size_t)1 << (kind - 0xc7), bytes) && ++*bytes;
+        return read_number(cursor, (size_t)1 << (kind - 0xc7), bytes) && ++*bytes;
     case 0xca: case 0xcb: /* a float */
         *bytes = (uint64_t)4 << (kind - 0xca);
         return 1;
@@ -128,11 +128,11 @@ static inline int behind(Reader *reader, unsigned char kind, uint64_t *bytes, ui
         *bytes = ((uint64_t)1 << (kind - 0xd4)) + 1;
         return 1;
     case 0xd9: case 0xda: case 0xdb: /* a text */
-        return read_number(reader, (size_t)1 << (kind - 0xd9), bytes);
+        return read_number(cursor, (size_t)1 << (kind - 0xd9), bytes);
     case 0xdc: case 0xdd: /* an array */
-        return read_number(reader, (size_t)2 << (kind - 0xdc), inside);
+        return read_number(cursor, (size_t)2 << (kind - 0xdc), inside);
     case 0xde: case 0xdf: /* a map */
-        if (!read_number(reader, (size_t)2 << (kind - 0xde), inside))
+        if (!read_number(cursor, (size_t)2 << (kind - 0xde), inside))
             return 0;
         *inside *= 2;
         return 1;
@@ -142,17 +142,17 @@ static inline int behind(Reader *reader, unsigned char kind, uint64_t *bytes, ui
 }
 
 /* Go past so many values, whatever they are. */
-static inline int skip(Reader *reader, uint64_t values)
+static inline int skip(Cursor *cursor, uint64_t values)
 {
     while (values) {
         unsigned char kind;
         uint64_t bytes, inside;
-        if (values > (uint64_t)(reader->end - reader->at)) /* each takes a byte at the least */
+        if (values > (uint64_t)(cursor->end - cursor->at)) /* each takes a byte at the least */
             return 0;
-        if (!read_byte(reader, &kind) || !behind(reader, kind, &bytes, &inside) ||
-            bytes > (uint64_t)(reader->end - reader->at))
+        if (!read_byte(cursor, &kind) || !behind(cursor, kind, &bytes, &inside) ||
+            bytes > (uint64_t)(cursor->end - cursor->at))
             return 0;
-        reader->at += bytes;
+        cursor->at += bytes;
         values += inside - 1;
     }
     return 1;

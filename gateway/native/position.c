@@ -43,7 +43,7 @@ PyTypeObject PositionType = {
     .tp_members = position_members,
 };
 
-/* What was found may have changed since. */
+/* A write before this one may have changed `next` or `way`, so they are read here and not when the session is found. */
 int pass(const Item *item, const Entry *entry)
 {
     Position *position = item->position;

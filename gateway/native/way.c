@@ -43,7 +43,9 @@ static void way_dealloc(Way *self)
 /* 1: bytes may go past the transport; 0: it still holds some; -1: exception. */
 static int see_whether_free(Way *self)
 {
-    PyObject *waiting = PyObject_CallNoArgs(self->waiting);
+    PyObject *ask = Py_NewRef(self->waiting); /* what is called may give the way another one */
+    PyObject *waiting = PyObject_CallNoArgs(ask);
+    Py_DECREF(ask);
     if (!waiting)
         return -1;
     int holds = PyObject_IsTrue(waiting);
@@ -77,8 +79,9 @@ int send_on(Way *self, const char *bytes, Py_ssize_t size)
     if (took == size)
         return 0;
     self->held = 1;
-    PyObject *rest = PyBytes_FromStringAndSize(bytes + took, size - took);
-    PyObject *done = rest ? PyObject_CallOneArg(self->write, rest) : NULL;
+    PyObject *rest = PyBytes_FromStringAndSize(bytes + took, size - took), *write = Py_NewRef(self->write);
+    PyObject *done = rest ? PyObject_CallOneArg(write, rest) : NULL;
+    Py_DECREF(write);
     Py_XDECREF(rest);
     Py_XDECREF(done);
     return done ? 0 : -1;

@@ -22,6 +22,7 @@ from schemas.errors import BadFrame
 from schemas.frames import ErrorFrame, decode_client_frame
 from schemas.frames import encode as encode_frame
 from schemas.logs import INBOX_LOGS
+from schemas.records import MAX_SEQ
 from telemetry.gateway import GatewayMetrics
 from tests.fuzz.inputs import grown_object
 from tests.fuzz.producers import connection
@@ -143,11 +144,11 @@ def session(data: bytes) -> None:
 
 def _world(gateway: _Gateway, name: str, rng: random.Random) -> None:
     log = rng.choice(INBOX_LOGS)
-    first = rng.choice((1, 1, 2, 3, 900, 2**53))
+    first = rng.choice((1, 1, 2, 3, 900, MAX_SEQ - 3))
     runs = [Run(log, first, first, 1, b'{"type":"notification"}'), Run(log, first + 1, first + 3, reason="expired")]
     match rng.randrange(6):
         case 0 | 1:
-            logs = [LogOpening(each, 0, rng.choice((0, 3, 2**53)), 0) for each in INBOX_LOGS]
+            logs = [LogOpening(each, 0, rng.choice((0, 3, MAX_SEQ)), 0) for each in INBOX_LOGS]
             gateway.hear(Part(0, 1, openings=[Opening(name, rng.choice("ef"), logs)]))
         case 2:
             gateway.hear(Part(0, 1, deliveries=[bus.Delivery("u1", [name], runs)]))

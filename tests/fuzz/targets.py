@@ -45,7 +45,7 @@ def deliveries(data: bytes) -> None:
         position = _Reader()
         readers.enter(name, position)
         position.expected, position.head, position.sent, position.next, position.way = 1, 0, 0, 1, _WAY
-    for _ in pass_all([data], {"inbox/normal": readers}, bus.decode_deliveries, 4):
+    for _ in pass_all([msgspec.Raw(data)], {"inbox/normal": readers}, bus.decode_deliveries, 4):
         pass
 
 

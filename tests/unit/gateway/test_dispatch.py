@@ -134,9 +134,11 @@ def test_many_deliveries_of_one_entry_each_are_all_sent() -> None:
     assert office.value("tocsin_deliveries_total") == 2 * CHUNK + 1
 
 
-def test_sessions_ask_anew_where_deliveries_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("runs", ["no runs", [Run(LOG, 1, 2**63, reason="expired")], [Run(LOG, 1, 2**63, 1, b"{}")]])
+def test_sessions_ask_anew_where_deliveries_cannot_be_read(runs: object, caplog: pytest.LogCaptureFixture) -> None:
     office = Office(1)
-    office.hear(HeardPart(0, 1, deliveries=msgspec.Raw(msgspec.msgpack.encode([["u", ["s"], "no runs"]]))))
+    deliveries = [["u", [office.peers[0].session.id], runs]]
+    office.hear(HeardPart(0, 1, deliveries=msgspec.Raw(msgspec.msgpack.encode(deliveries))))
     assert "deliveries cannot be read" in caplog.text
     assert office.hub.dispatch.suspects == 1
     office.hub.dispatch.tick(1.0)
