@@ -10,7 +10,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -18,7 +17,7 @@ import msgspec
 from gateway.effects import AnnouncePartition, FeedEffect
 from gateway.feed import Feed
 from gateway.outbox import Outbox, partition_of
-from gateway.passing import Passed, pass_all
+from gateway.passing import Left, Passed, pass_all
 from gateway.peer import Peer
 from gateway.roster import Roster
 from schemas.bus import Answer, Beat, Delivery, Heard, HeardPart, Opening, decode_deliveries
@@ -67,37 +66,39 @@ class Dispatch:
         now = self._clock()
         parts, effects = self.feed.take(message, now)
         self._follow(effects, now)
-        for step in self._steps(parts):
-            step(now)
+        for _ in self._hand_out(parts):
             if self._served >= CHUNK:
-                now = await self._let_others_run(now)
-        self._flush_touched(now)
+                self._flush_touched()
+                self._served = 0
+                await asyncio.sleep(0)
+        self._flush_touched()
 
-    def _steps(self, parts: list[HeardPart]) -> Iterator[Callable[[float], None]]:
-        """Yield what there is to do, given the time: what opens, then what comes, then answers."""
+    def _hand_out(self, parts: list[HeardPart]) -> Iterator[None]:
+        """Hand out what opens, then what comes, then answers; yield wherever others may run."""
         for part in parts:
             for opening in part.openings:
-                yield partial(self._open, opening)
+                self._open(opening, self._clock())
+                yield
+        for others, passed in self._pass_all(parts):
+            self._note_passed(passed)
+            yield
+            for delivery, left in others:
+                for sessions in _chunks(delivery.sessions if left is None else left):
+                    self._deliver(delivery, sessions, self._clock())
+                    yield
+        for part in parts:
+            for answer in part.answers:
+                self._answer(answer, self._clock())
+                yield
+
+    def _pass_all(self, parts: list[HeardPart]) -> Iterator[tuple[list[Left], list[Passed]]]:
+        """Write entries to sessions that wait for just these; yield, a chunk at a time, what is left and what went."""
         try:
-            packed = [part.deliveries for part in parts]
-            for others, passed in pass_all(packed, self._roster.logs, decode_deliveries, CHUNK):
-                yield partial(self._note_passed, passed)
-                for delivery, left in others:
-                    for sessions in _chunks(delivery.sessions if left is None else left):
-                        yield partial(self._deliver, delivery, sessions)
+            yield from pass_all([part.deliveries for part in parts], self._roster.logs, decode_deliveries, CHUNK)
         except msgspec.DecodeError as exc:
             log.warning("deliveries cannot be read, the sessions of their partitions ask anew: %s", exc)
             for part in parts:
                 self._suspects.update(dict.fromkeys(self._roster.of_partition(part.partition)))
-        for part in parts:
-            for answer in part.answers:
-                yield partial(self._answer, answer)
-
-    async def _let_others_run(self, now: float) -> float:
-        self._flush_touched(now)
-        self._served = 0
-        await asyncio.sleep(0)
-        return self._clock()
 
     def _open(self, opening: Opening, now: float) -> None:
         if (peer := self._roster.sessions.get(opening.session)) is not None:
@@ -118,7 +119,7 @@ class Dispatch:
                 peer.session.deliver(delivery.runs, now)
                 self._touch(peer)
 
-    def _note_passed(self, passed: list[Passed], now: float) -> None:  # noqa: ARG002 - every step is given the time
+    def _note_passed(self, passed: list[Passed]) -> None:
         """Count the sessions that entries were written to."""
         for name, ts, sessions in passed:
             self._served += sessions
@@ -131,7 +132,8 @@ class Dispatch:
             peer.dirty = True
             self._touched.append(peer)
 
-    def _flush_touched(self, now: float) -> None:
+    def _flush_touched(self) -> None:
+        now = self._clock()
         touched, self._touched = self._touched, []
         for peer in touched:
             self._flush(peer, now)

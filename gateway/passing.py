@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from gateway.passing_pure import Passed
+from gateway.passing_pure import Left, Passed
 
 if TYPE_CHECKING:
     from gateway.passing_pure import Position, Readers, Way, pass_all
@@ -18,4 +18,4 @@ else:
 
         LANGUAGE = "Python"
 
-__all__ = ["LANGUAGE", "Passed", "Position", "Readers", "Way", "pass_all"]
+__all__ = ["LANGUAGE", "Left", "Passed", "Position", "Readers", "Way", "pass_all"]

@@ -64,13 +64,10 @@ typedef struct {
 /* Hand bytes to the network, past the transport where that is possible. -1: exception. */
 int send_on(Way *way, const char *bytes, Py_ssize_t size);
 
-/* Look a session up in three steps, each of which asks for the memory that the next one needs. Until the last one
- * nothing may change the readers; after it the item keeps the position. */
+/* Begin to look a session up: ask for the memory where it is. */
 void seek(Item *item, const Readers *readers, const char *at, size_t size);
-void meet(const Item *item);
-void settle(Item *item);
 
-/* Take the second and the third step for many. */
+/* Look up those that were begun; nothing may have changed their readers since. Then the items keep the positions. */
 void look_up(Item *items, int count);
 
 /* Send an entry to a session that waits for just this one. 1: it has passed; 0: it is for the session to decide; -1:

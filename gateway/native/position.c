@@ -58,14 +58,6 @@ int pass(const Item *item, const Entry *entry)
     return failed ? -1 : 1;
 }
 
-void look_up(Item *items, int count)
-{
-    for (int at = 0; at < count; at++)
-        meet(&items[at]);
-    for (int at = 0; at < count; at++)
-        settle(&items[at]);
-}
-
 void drop(const Item *items, int count)
 {
     for (int at = 0; at < count; at++)

@@ -53,7 +53,7 @@ void seek(Item *item, const Readers *readers, const char *at, size_t size)
         __builtin_prefetch(&readers->slots[item->hash & readers->mask]);
 }
 
-void meet(const Item *item)
+static void meet(const Item *item)
 {
     const Readers *readers = item->readers;
     if (!readers->slots)
@@ -67,7 +67,7 @@ void meet(const Item *item)
     }
 }
 
-void settle(Item *item)
+static void settle(Item *item)
 {
     const Readers *readers = item->readers;
     if (!readers->slots)
@@ -76,6 +76,14 @@ void settle(Item *item)
     item->position = (Position *)Py_XNewRef(slot->position);
     if (item->position && item->position->way)
         __builtin_prefetch(item->position->way);
+}
+
+void look_up(Item *items, int count)
+{
+    for (int at = 0; at < count; at++)
+        meet(&items[at]);
+    for (int at = 0; at < count; at++)
+        settle(&items[at]);
 }
 
 static int grow(Readers *readers)

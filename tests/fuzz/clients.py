@@ -17,7 +17,7 @@ from gateway.hub import Hub
 from gateway.passing import Way
 from gateway.websocket import WebSocket
 from schemas import bus
-from schemas.bus import Answer, LogOpening, Opening, Packed, Part, Run
+from schemas.bus import Answer, Heard, LogOpening, Opening, Packed, Part, Run
 from schemas.errors import BadFrame
 from schemas.frames import ErrorFrame, decode_client_frame
 from schemas.frames import encode as encode_frame
@@ -104,7 +104,8 @@ class _Gateway:
         """Take a message of the bus."""
         self.number += 1
         said = bus.decode(bus.encode(Packed(stream="w", number=self.number, parts=[part])))
-        taking = self.hub.dispatch.take(said)  # type: ignore[arg-type]  # a `Heard` is what it is
+        assert isinstance(said, Heard)
+        taking = self.hub.dispatch.take(said)
         with contextlib.suppress(StopIteration):
             while True:  # its pauses are for others, and there are none
                 taking.send(None)

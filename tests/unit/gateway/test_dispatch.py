@@ -79,10 +79,14 @@ class Office:
         self.hear(Part(0, 1, list(openings), list(deliveries)))
 
     def hear(self, part: Part | HeardPart) -> None:
+        asyncio.run(self.hub.dispatch.take(self.heard(part)))
+
+    def heard(self, part: Part | HeardPart) -> Heard:
+        """Return a message as it arrives."""
         self._numbered += 1
         heard = bus.decode(bus.encode(Packed("w", self._numbered, [part])))  # type: ignore[list-item]  # alike, packed
         assert isinstance(heard, Heard)
-        asyncio.run(self.hub.dispatch.take(heard))
+        return heard
 
     def delivery(self, *seqs: int, users: Iterable[int] = (0,)) -> Delivery:
         return Delivery("u", [self.peers[user].session.id for user in users], [entry(seq) for seq in seqs])
@@ -132,6 +136,23 @@ def test_many_deliveries_of_one_entry_each_are_all_sent() -> None:
     office.take(deliveries=[office.delivery(1, users=(user,)) for user in range(2 * CHUNK + 1)])
     assert all((transport.seqs, transport.writes) == ([1], 1) for transport in office.transports)
     assert office.value("tocsin_deliveries_total") == 2 * CHUNK + 1
+
+
+@pytest.mark.parametrize("seq", [1, 2], ids=["what passes", "what does not"])
+def test_others_run_while_a_long_message_is_handed_out(seq: int) -> None:
+    office = Office(4 * CHUNK)
+    to_each = [office.delivery(seq, users=(user,)) for user in range(4 * CHUNK)]
+    turns = 0
+
+    async def watch() -> None:
+        nonlocal turns
+        taking = asyncio.create_task(office.hub.dispatch.take(office.heard(Part(0, 1, deliveries=to_each))))
+        while not taking.done():
+            turns += 1
+            await asyncio.sleep(0)
+
+    asyncio.run(watch())
+    assert turns >= 4
 
 
 @pytest.mark.parametrize("runs", ["no runs", [Run(LOG, 1, 2**63, reason="expired")], [Run(LOG, 1, 2**63, 1, b"{}")]])
