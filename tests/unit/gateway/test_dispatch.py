@@ -200,6 +200,15 @@ def test_a_session_that_is_closing_is_sent_nothing() -> None:
     assert office.transports[0].seqs == []
 
 
+def test_nothing_is_kept_of_what_a_session_read_that_has_left() -> None:
+    office = Office(2)
+    roster = office.hub.roster
+    office.hub.gone(office.peers[0], 1000, 1.0)
+    assert len(roster.logs[LOG]) == 1
+    office.hub.gone(office.peers[1], 1000, 1.0)
+    assert roster.logs == {}
+
+
 def test_a_session_that_is_not_here_is_reported_once() -> None:
     office = Office(1)
     for seq in (1, 2):

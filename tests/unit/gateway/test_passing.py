@@ -218,6 +218,21 @@ def test_a_turn_is_over_when_so_many_sessions_were_served(form: Any, most: int) 
     assert all(len(written) in (1, 2) for written in here.written().values())
 
 
+def test_a_delivery_that_begins_in_the_middle_goes_to_all_of_its_sessions(form: Any) -> None:
+    names = [f"s{number}" for number in range(100)]
+    here = Here(form, **dict.fromkeys(names, 1), before=1)
+    assert here.pass_all(Delivery("u", ["before"], [entry(1)]), Delivery("u", names, [entry(1)]))[0] == []
+    assert all(len(written) == 1 for written in here.written().values())
+
+
+def test_a_seq_that_nobody_could_hold_passes_nobody(form: Any) -> None:
+    here = Here(form, a=1)
+    for last in (2**53, 2**63 - 1):
+        with pytest.raises(msgspec.DecodeError):
+            here.pass_all(Delivery("u", ["a"], [Run(LOG, 1, last, 5, b"x")]))
+    assert (here.written(), here.positions["a"].next) == ({"a": []}, 1)
+
+
 def test_sessions_of_one_delivery_that_are_left_are_named_together(form: Any) -> None:
     names = [f"s{number}" for number in range(100)]
     here = Here(form, **{name: 1 + number % 2 for number, name in enumerate(names)})
@@ -393,6 +408,15 @@ class TestInC:
             taken += there.recv(1 << 20)
         assert taken
         assert (taken + transport.written[0], transport.written[1:]) == (data, [b"end"])
+
+    def test_nothing_overtakes_what_a_transport_was_left_with(self, pair: Any) -> None:
+        (here, there), transport = pair, Transport()
+        way = _passing.Way(transport.write, transport.waiting, here.fileno())
+        way.send(bytes(range(256)) * 8192)
+        transport.holds = len(transport.written[0])
+        there.recv(1 << 20)  # there is room in the socket again
+        way.send(b"end")
+        assert transport.written[1:] == [b"end"]
 
     def test_a_connection_that_is_gone_is_the_transports_to_notice(self, pair: Any) -> None:
         (here, there), transport = pair, Transport()

@@ -1,4 +1,3 @@
-import json
 import socket
 import subprocess
 import sys
@@ -16,19 +15,24 @@ def test_free_ports_differ_and_can_be_listened_on() -> None:
     assert all(ports.is_free(port) for port in found)
 
 
-def test_two_processes_are_never_given_the_same_port() -> None:
-    many = 2 * ports._BLOCK + 1  # so many that two which chose at random would certainly meet
-    program = f"from stack.ports import free_ports; print(free_ports({many}), flush=True); input()"
+def test_two_processes_are_never_given_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import sys; from stack.ports import free_port; print(free_port(), flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdin
         assert other.stdout
-        theirs = json.loads(other.stdout.readline())
-        ours = [port for _ in range(4) for port in ports.free_ports(many)]
+        theirs = int(other.stdout.readline())
+        block = range(theirs - (theirs - ports._BLOCKS.start) % ports._BLOCK, theirs + ports._BLOCK, ports._BLOCK)[:1]
+        monkeypatch.setattr(ports, "_BLOCKS", block)
+        own = ports._Own()
+        monkeypatch.setattr(ports, "_own", own)
+        with pytest.raises(ServerFailed):
+            ports.free_port()
         other.stdin.close()
-    assert len(theirs) == many
-    assert not set(theirs) & set(ours)
+    assert ports.free_port() in range(block[0], block[0] + ports._BLOCK)  # the claim went with its process
+    for claim in own._claims:
+        claim.close()
 
 
 def test_a_port_is_given_again_only_after_the_others() -> None:
