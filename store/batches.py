@@ -14,6 +14,8 @@ from store.port import Append, Row
 from store.wire import BATCH_BYTES, integer, prepared, short, unlogged
 
 BATCH_ROWS: Final = 40
+AT_ONCE: Final = 4  # batches that are sent at the least, each with
+FEW: Final = 4  # logs or more; a request costs a node as much as some rows
 STATEMENT_BYTES: Final = 160  # of a row beside its texts and blobs, about
 
 PUT_ROW: Final = """
@@ -63,9 +65,11 @@ class Group:
         self.segments = [first]
         self.rows, self.size = first.rows, first.size
 
-    def takes(self, segment: Segment) -> bool:
-        """Add a segment if the batch stays within its bounds."""
+    def takes(self, segment: Segment, most: int) -> bool:
+        """Add a segment if the batch stays within its bounds and has at most `most` of them."""
         if self.rows + segment.rows > BATCH_ROWS or self.size + segment.size > BATCH_BYTES:
+            return False
+        if len(self.segments) >= most:
             return False
         self.segments.append(segment)
         self.rows += segment.rows
@@ -84,6 +88,7 @@ def rounds(appends: Sequence[Append], replica: Callable[[bytes], Hashable]) -> l
     `replica` names the node that a routing key belongs to. Raises `struct.error` or `UnicodeEncodeError` for a value
     that does not fit its column.
     """
+    most = max(FEW, -(-len(appends) // AT_ONCE))
     planned: list[list[Group]] = []
     last_groups: list[dict[Hashable, Group]] = []
     begun: dict[str, int] = {}  # rounds that a log has taken already
@@ -96,7 +101,7 @@ def rounds(appends: Sequence[Append], replica: Callable[[bytes], Hashable]) -> l
             segment = Segment(append, rows, size)
             home = replica(segment.key)
             group = last_groups[number].get(home)
-            if group is None or not group.takes(segment):
+            if group is None or not group.takes(segment, most):
                 group = last_groups[number][home] = Group(segment)
                 planned[number].append(group)
     return planned

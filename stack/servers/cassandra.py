@@ -10,8 +10,9 @@ from stack.servers.probes import CQL_ANSWER, CQL_QUESTION, is_cql
 
 _JARS: Final = Jars(name="cassandra", version="5.0.9", artifacts=("org.apache.cassandra:cassandra-all:5.0.9",))
 
-# `commitlog_sync: batch`: what was acknowledged is there after kill -9, which `periodic` does not promise. Each row of
-# a batch waits for a sync in a thread of its own, so with few threads (`concurrent_writes`) a large batch waits often.
+# `commitlog_sync: batch`: what was acknowledged is there after kill -9, which `periodic` does not promise. As long as
+# fewer than `concurrent_writes` write at once, the thread that has read a request writes its logs one after the other,
+# and waits for a sync with each; with `group` that would be a window with each.
 _YAML: Final = """\
 cluster_name: tocsin
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner

@@ -45,9 +45,17 @@ def seqs(group: Group) -> list[int]:
 
 
 def test_one_row_for_each_of_many_logs_travels_in_few_batches() -> None:
-    appends = [append for number in range(100) for append in entries(f"log{number}", 1, 1, 1)]
+    appends = [append for number in range(180) for append in entries(f"log{number}", 1, 1, 1)]
     (groups,) = rounds(appends, anywhere)
-    assert [group.rows for group in groups] == [BATCH_ROWS, BATCH_ROWS, 20]
+    assert [group.rows for group in groups] == [BATCH_ROWS] * 4 + [20]
+
+
+@pytest.mark.parametrize(
+    ("logs", "sizes"), [(1, [1]), (4, [4]), (6, [4, 2]), (16, [4] * 4), (40, [10] * 4), (170, [40] * 4 + [10])]
+)
+def test_few_logs_travel_in_several_batches_that_wait_for_the_commit_log_together(logs: int, sizes: list[int]) -> None:
+    (groups,) = rounds([append for number in range(logs) for append in entries(f"log{number}", 1, 1, 1)], anywhere)
+    assert [len(group.segments) for group in groups] == sizes
 
 
 def test_rows_of_one_log_that_need_more_than_a_batch_go_one_round_after_the_other() -> None:
@@ -83,7 +91,7 @@ def test_a_row_larger_than_a_batch_travels_alone() -> None:
 def test_logs_of_different_replicas_travel_apart() -> None:
     appends = [append for number in range(60) for append in entries(f"log{number}", 1, 1, 1)]
     (groups,) = rounds(appends, len)  # one node for the keys of one digit, another for those of two
-    assert sorted(group.rows for group in groups) == [10, 10, 40]
+    assert [group.rows for group in groups] == [10, 15, 15, 15, 5]
     assert all(len({len(segment.key) for segment in group.segments}) == 1 for group in groups)
 
 
