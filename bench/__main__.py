@@ -2,7 +2,7 @@
 
 Machines are noisy: compare figures of one run with each other, not with those of another day.
 
-`all` runs what `make bench` does. Besides it `capacity`, `chain`, `herd`, `inbox`, `population`, `rebalance`,
+`all` runs what `make bench` does. Besides it `broker`, `capacity`, `chain`, `herd`, `inbox`, `population`, `rebalance`,
 `recovery`, `rows`, `slow` and `tier` have options of their own: `python -m bench NAME --help`.
 """
 
@@ -20,6 +20,7 @@ from msgspec import to_builtins
 from msgspec.json import encode
 
 from bench import (
+    broker,
     capacity,
     chain,
     devices,
@@ -176,6 +177,7 @@ async def main(names: list[str], *, stack: str, quick: bool) -> Figures:
 
 CHECKS: dict[str, Callable[[Sequence[str]], int]] = {
     "all": suite.main,
+    "broker": broker.main,
     "capacity": capacity.main,
     "chain": chain.main,
     "herd": herd.main,

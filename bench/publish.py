@@ -51,6 +51,12 @@ def record(user: str, due_us: int, number: int, size: int = PAYLOAD) -> bytes:
     return f'{head}@{due_us}:{number}@{"x" * max(0, size - 120)}"}}'.encode()
 
 
+def due_of(message: bytes) -> int:
+    """Return when a marked message was due, µs of the steady clock. Raises `ValueError` if it has no mark."""
+    start = message.index(b"@") + 1
+    return int(message[start : message.index(b":", start)])
+
+
 class Schedule:
     """Which messages are due: `rate` a second for `count` clients in turn, or for everybody (`count` 0).
 

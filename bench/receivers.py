@@ -12,6 +12,7 @@ from typing import Any, Final
 import redis.asyncio
 from aiokafka import AIOKafkaProducer
 
+from bench.publish import due_of
 from schemas import bus
 from schemas.bus import GAP, Heard
 from schemas.records import Ack, Acks, Connected, encode
@@ -114,9 +115,7 @@ class Receivers:
             self.wrong += run.first != self._next[session]
             self._next[session] = run.last + 1
         self.received += len(sessions)
-        start = run.frame.index(b"@") + 1
-        due = int(run.frame[start : run.frame.index(b":", start)])
-        self.latency[max(0, now - due) // 100 * 100] += len(sessions)
+        self.latency[max(0, now - due_of(run.frame)) // 100 * 100] += len(sessions)
 
     async def _acknowledge(self) -> None:
         sessions = list(self._users)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import chain, herd, inbox, ladder, rows, slow, tier
+from bench import broker, chain, herd, inbox, ladder, rows, slow, tier
 from stack.child import Child
 
 
@@ -47,6 +47,15 @@ def test_a_target_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         tier.main(["--only", "centrifugo"])
     assert "there is no target 'centrifugo'; there are tocsin, tocsin-no-acks, centrifuge" in capsys.readouterr().err
+
+
+def test_a_broker_alone(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    little = ["--stack", "embedded", "--rate", "200", "--seconds", "2", "--partitions", "2"]
+    finished(tmp_path, "broker", *little, "--json", str(out))
+    rows = msgspec.json.decode(out.read_bytes(), type=list[broker.Row])
+    assert [(row.part, row.records) for row in rows] == [(part, 80) for part in range(1, 6)]
+    assert all(0 < row.p50 <= row.p99 for row in rows)
 
 
 @pytest.mark.thorough

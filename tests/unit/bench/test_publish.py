@@ -1,9 +1,10 @@
 """What is published when, and how it is packed: a publisher that falls behind must not look better for it."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.publish import EVERYBODY, Schedule, marked, packed, record
+from bench.publish import EVERYBODY, Schedule, due_of, marked, packed, record
 from bench.standin import items
 
 
@@ -44,3 +45,14 @@ def test_a_pack_is_read_as_it_was_made(due: list[tuple[int, int, int]]) -> None:
 def test_messages_have_about_the_size_that_is_asked_for() -> None:
     assert 180 <= len(marked(1_000_000_000_000, 1_000)) <= 220
     assert 180 <= len(record("u1234", 1_000_000_000_000, 1_000)) <= 220
+
+
+@given(st.integers(0, 2**53), st.integers(1, 10**9), st.integers(0, 10_000))
+def test_whoever_gets_a_message_can_tell_when_it_was_due(due: int, number: int, size: int) -> None:
+    assert due_of(marked(due, number, size)) == due
+    assert due_of(record("u1", due, number, size)) == due
+
+
+def test_a_message_without_a_mark_is_refused() -> None:
+    with pytest.raises(ValueError, match="not found"):
+        due_of(b"{}")
