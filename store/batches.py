@@ -14,8 +14,8 @@ from store.port import Append, Row
 from store.wire import BATCH_BYTES, integer, prepared, short, unlogged
 
 BATCH_ROWS: Final = 40
-AT_ONCE: Final = 4  # batches that are sent at the least, each with
-FEW: Final = 4  # logs or more; a request costs a node as much as some rows
+AT_ONCE: Final = 4  # batches that a round is cut into at the least, as long as each has
+FEW: Final = 4  # logs: a request costs a node as much as some rows
 STATEMENT_BYTES: Final = 160  # of a row beside its texts and blobs, about
 
 PUT_ROW: Final = """
