@@ -42,6 +42,7 @@ from bench import (
 from bench.measure import show
 from cli.deployment import Ready, deployment
 from cli.kafka import hush
+from schemas.errors import TocsinError
 
 RATES = (50.0, 500.0)  # records a second
 
@@ -206,11 +207,20 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return given
 
 
-if __name__ == "__main__":
-    if sys.argv[1:] and sys.argv[1] in CHECKS:  # these have options of their own
-        sys.exit(CHECKS[sys.argv[1]](sys.argv[2:]))
-    asked = parse(sys.argv[1:])
+def run(arguments: Sequence[str]) -> int:
+    """Run what a command line names; return the exit code."""
+    if arguments and arguments[0] in CHECKS:  # these have options of their own
+        return CHECKS[arguments[0]](arguments[1:])
+    asked = parse(arguments)
     hush()
     figures = uvloop.run(main(asked.names, stack=asked.stack, quick=asked.quick))
     if asked.json:
         asked.json.write_bytes(encode(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except TocsinError as exc:  # it says what to do
+        sys.exit(f"bench: {exc}")

@@ -1,7 +1,6 @@
 """What Kafka itself adds: `python -m bench broker --help`, a producer and a consumer alone with the stack's broker.
 
-Nothing of ours is in between, so no deployment on that stack is faster. A broker may slow with what it holds, so the
-figures are of each part of the time.
+Nothing of ours is in between. A broker may slow with what it holds, so the figures are of each part of the time.
 """
 
 import argparse
@@ -17,10 +16,10 @@ from typing import Any, Final
 import msgspec
 import uvloop
 from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.measure import cpu_seconds, percentile, show, since
 from bench.publish import due_of, publish_some
+from bench.topics import make_topics
 from cli.kafka import hush
 from stack.servers import Kafka, Server, Tansu
 from streams.membership import BROKER_WAIT_MS
@@ -28,7 +27,7 @@ from streams.membership import BROKER_WAIT_MS
 TOPIC: Final = "records"
 USERS: Final = 1_000
 PARTS: Final = 5  # of the time, each with figures of its own
-PATIENCE: Final = 60.0  # s that the last records are waited for
+PATIENCE: Final = 60.0  # s that a part may take beyond its own time
 BROKERS: Final[dict[str, type[Server]]] = {"embedded": Tansu, "real": Kafka}
 
 
@@ -44,55 +43,39 @@ class Row(msgspec.Struct, frozen=True):
     cores: float  # of the broker
 
 
-class Arrivals:
-    """The records of one topic, read from all partitions."""
-
-    def __init__(self, consumer: Any) -> None:
-        self._consumer = consumer
-        self.delays: list[float] = []  # ms since a record was due
-
-    async def take(self, records: int) -> None:
-        """Read until so many have come in all. Raises `TimeoutError`."""
-        async with asyncio.timeout(PATIENCE):
-            while len(self.delays) < records:
-                found = await self._consumer.getmany(timeout_ms=1_000)
-                now = time.monotonic_ns() // 1000
-                self.delays += [(now - due_of(m.value)) / 1000 for messages in found.values() for m in messages]
+async def delays(consumer: Any, records: int, within: float) -> list[float]:
+    """Read so many records within so many s; return of each the ms since it was due. Raises `TimeoutError`."""
+    found: list[float] = []
+    async with asyncio.timeout(within):
+        while len(found) < records:
+            fetched = await consumer.getmany(timeout_ms=1_000)
+            now = time.monotonic_ns() // 1000
+            found += [(now - due_of(message.value)) / 1000 for some in fetched.values() for message in some]
+    return found
 
 
-async def run(server: Server, stack: str, *, rate: float, seconds: float, partitions: int, hold: int) -> list[Row]:
-    """Offer `rate` records/s for so many seconds, in `PARTS` parts; the broker may hold a fetch for `hold` ms."""
-    await _make_topic(server, partitions)
+async def run(server: Server, stack: str, *, rate: float, messages: int, partitions: int, hold: int) -> list[Row]:
+    """Offer `rate` records/s, `messages` in each of `PARTS` parts; the broker may hold a fetch for `hold` ms."""
+    await make_topics(server.address, [TOPIC], partitions)
     where = ("--kafka", server.address, "--topic", TOPIC)
     consumer = AIOKafkaConsumer(
         TOPIC, bootstrap_servers=server.address, auto_offset_reset="earliest", fetch_max_wait_ms=hold
     )
     await consumer.start()
     rows: list[Row] = []
-    messages = round(rate * seconds / PARTS)
     try:
-        arrivals = Arrivals(consumer)
         for part in range(PARTS):
-            before, begun, used = len(arrivals.delays), time.monotonic(), cpu_seconds({"broker": server.pid})
-            took = asyncio.create_task(arrivals.take(before + messages))
-            await publish_some(*where, rate=rate, messages=messages, clients=USERS, before=before)
-            await took
+            begun, used = time.monotonic(), cpu_seconds({"broker": server.pid})
+            found, _ = await asyncio.gather(
+                delays(consumer, messages, messages / rate + PATIENCE),
+                publish_some(*where, rate=rate, messages=messages, clients=USERS, before=part * messages),
+            )
             cores = since({"broker": server.pid}, used)["broker"] / (time.monotonic() - begun)
-            delays = arrivals.delays[before:]
-            p50, p99 = (percentile(delays, share) for share in (0.5, 0.99))
-            rows.append(Row(stack, rate, part + 1, len(delays), p50, p99, cores))
+            p50, p99 = (percentile(found, share) for share in (0.5, 0.99))
+            rows.append(Row(stack, rate, part + 1, len(found), p50, p99, cores))
     finally:
         await consumer.stop()
     return rows
-
-
-async def _make_topic(server: Server, partitions: int) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=server.address)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(TOPIC, partitions, 1)])
-    finally:
-        await admin.close()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -105,10 +88,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--hold", type=int, default=BROKER_WAIT_MS, help="ms, as workers have it: %(default)s")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     given = parser.parse_args(arguments)
+    messages = round(given.rate * given.seconds / PARTS)
+    if messages < 1 or given.partitions < 1 or given.hold < 0:
+        parser.error(f"--rate times --seconds has to be {PARTS} records, --partitions 1, --hold 0, at the least")
     hush()
     with tempfile.TemporaryDirectory(prefix="tocsin-bench-") as folder, BROKERS[given.stack](Path(folder)) as server:
         print(f"{given.stack} broker, {given.rate:,.0f} records/s ...", file=sys.stderr)
-        how = {"rate": given.rate, "seconds": given.seconds, "partitions": given.partitions, "hold": given.hold}
+        how = {"rate": given.rate, "messages": messages, "partitions": given.partitions, "hold": given.hold}
         rows = uvloop.run(run(server, given.stack, **how))
     lines = [(f"{one.part} of {PARTS}", one.records, one.p50, one.p99, f"{one.cores:.2f}") for one in rows]
     columns = ("part of the time", "records", "p50 ms", "p99 ms", "broker's cores")

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import msgspec
 import uvloop
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.crowd.driver import Crowd
 from bench.inbox import StoreName, pin
@@ -41,6 +40,7 @@ from bench.targets import (
     until,
 )
 from bench.tier import ACKS, OPENING, PATIENCE
+from bench.topics import make_topics
 from cli.kafka import hush
 from cli.tokens import make_token
 from proof.cluster import Cluster
@@ -105,12 +105,7 @@ async def theirs(servers: Servers, folder: Path, *, processes: int = 1) -> Async
     if processes > 1:
         raise ServerFailed(f"centrifuge fed by Kafka is one process here and holds at most {EACH:,} connections")
     port, topic = free_port(), f"peer{free_port()}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers.address("kafka"))
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
-    finally:
-        await admin.close()
+    await make_topics(servers.address("kafka"), [topic], PARTITIONS)
     program = str(built_go("centrifuge-peer", PEERS / "centrifuge"))
     command = [program, "-secret", SECRET, "-redis", servers.address("redis"), "-listen", f"{LOOPBACK}:{port}"]
     command += ["-kafka", servers.address("kafka"), "-topic", topic]

@@ -18,11 +18,11 @@ from typing import Final
 
 import rocksdict
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.measure import cpu_seconds, show
 from bench.rebalance_run import OFFSET_KEY
 from bench.rebalance_worker import PARTITIONS, ROLE
+from bench.topics import make_topics
 from cli.kafka import hush
 from schemas.errors import TocsinError
 from stack.child import Child
@@ -40,13 +40,8 @@ class Slow(TocsinError):
 
 async def fill(brokers: str, prefix: str, keys: int, size: int) -> None:
     """Make the topics of a counting worker and a changelog with so many keys of `size` bytes a value."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-    await admin.start()
     changelog = f"{prefix}tocsin-{ROLE}-last-changelog"
-    await admin.create_topics(
-        [NewTopic(name, PARTITIONS, 1) for name in (f"{prefix}events", f"{prefix}out", changelog)]
-    )
-    await admin.close()
+    await make_topics(brokers, (f"{prefix}events", f"{prefix}out", changelog), PARTITIONS)
     value = secrets.token_bytes(size)
     async with AIOKafkaProducer(bootstrap_servers=brokers, max_batch_size=2**20, max_request_size=2**21) as producer:
         waits = []

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.crowd.driver import Speech
 from bench.native import built_c, built_go, installed_npm
+from bench.topics import make_topics
 from schemas.errors import ServerFailed
 from stack.child import Child
 from stack.ports import LOOPBACK, free_port
@@ -204,7 +204,7 @@ async def centrifuge(
 async def gateway(stage: Stage, _everybody: bool, *, processes: int = 1, acks: bool = True) -> AsyncIterator[Target]:
     """Start our gateways; a stand-in takes the part of the workers. Without `acks` clients say as little as peers'."""
     prefix = f"g{time.monotonic_ns() // 1_000_000}-"
-    await _topics(stage.kafka, prefix)
+    await make_topics(stage.kafka.address, [f"{prefix}{name}" for name in ("connections", "revocations")], PARTITIONS)
     port, health = free_port(), [free_port() for _ in range(processes)]
     settings = {
         "TOCSIN_KAFKA": stage.kafka.address,
@@ -274,17 +274,6 @@ async def broadcast(stage: Stage, _everybody: bool) -> AsyncIterator[Target]:
             addresses=[f"{LOOPBACK}:{port}"],
             pids={"server": child.pid},
         )
-
-
-async def _topics(kafka: Kafka, prefix: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
-    await admin.start()
-    try:
-        await admin.create_topics(
-            [NewTopic(f"{prefix}{name}", PARTITIONS, 1) for name in ("connections", "revocations")]
-        )
-    finally:
-        await admin.close()
 
 
 TARGETS: Final[Mapping[str, Start]] = {
