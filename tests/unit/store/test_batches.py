@@ -51,7 +51,8 @@ def test_one_row_for_each_of_many_logs_travels_in_few_batches() -> None:
 
 
 @pytest.mark.parametrize(
-    ("logs", "sizes"), [(1, [1]), (4, [4]), (6, [4, 2]), (16, [4] * 4), (40, [10] * 4), (170, [40] * 4 + [10])]
+    ("logs", "sizes"),
+    [(1, [1]), (4, [4]), (6, [4, 2]), (16, [4] * 4), (18, [5, 5, 5, 3]), (40, [10] * 4), (170, [40] * 4 + [10])],
 )
 def test_few_logs_travel_in_several_batches_that_wait_for_the_commit_log_together(logs: int, sizes: list[int]) -> None:
     (groups,) = rounds([append for number in range(logs) for append in entries(f"log{number}", 1, 1, 1)], anywhere)
