@@ -143,7 +143,7 @@ class ConnectionsAgent:
         missing: list[str] = []
         for partition, user, log in asked.logs():
             key = log_key(log, user)
-            state = self._logs.get(partition, key, asked.epochs[partition])
+            state = self._logs.get(key, asked.epochs[partition])
             if state is None or state.seq < claimed.get(key, 0):
                 missing.append(key)
             else:

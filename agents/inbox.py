@@ -86,11 +86,8 @@ class InboxAgent:
         work.emits += await self._unknown_devices(work)
         parts = self._fanout(work, epochs).parts()
         await self._producer.emit(work.merged)  # before the publish: what was shown would not be merged a second time
-        await asyncio.gather(  # in any order: none of them is redone from the marks, and the ack waits for all
-            self._publisher.publish(parts),
-            self._producer.emit(work.emits),
-            self._logs.write(self._producer, states),
-        )
+        await asyncio.gather(self._publisher.publish(parts), self._producer.emit(work.emits))
+        self._logs.write(states)
 
     def _sort(self, message: Any, work: Work) -> None:
         """Decode a record, or send it on to its home partition or to the dead letters."""
@@ -130,13 +127,13 @@ class InboxAgent:
             partition=home,
         )
 
-    async def _judge(self, work: Work, epochs: Mapping[int, int]) -> dict[int, dict[str, LogState]]:
+    async def _judge(self, work: Work, epochs: Mapping[int, int]) -> dict[str, LogState]:
         """Fold each log's records into its state; the rows are read only where the table cannot say."""
         known: dict[tuple[int, str], LogState] = {}
         ask: dict[tuple[int, str], str] = {}
         for (partition, user), pairs in work.records.items():
             key = log_key(self._log, user)
-            state = self._logs.get(partition, key, epochs[partition])
+            state = self._logs.get(key, epochs[partition])
             if state is None or needs_rows(state, [record for _, record in pairs]):
                 ask[partition, user] = key
             else:
@@ -144,7 +141,7 @@ class InboxAgent:
         heads = await self._store.heads(list(ask.values())) if ask else {}
         asked_heads = [(p, heads[key], [r for _, r in work.records[p, user]]) for (p, user), key in ask.items()]
         await self._sources.check(self._lane.topic, self._lane.incarnation, asked_heads)
-        states: defaultdict[int, dict[str, LogState]] = defaultdict(dict)
+        states: dict[str, LogState] = {}
         for (partition, user), pairs in work.records.items():
             key = log_key(self._log, user)
             asked = (partition, user) in ask
@@ -152,7 +149,7 @@ class InboxAgent:
             marks = heads[key].recent if asked else ()
             after, verdicts = fold(before, marks, [record for _, record in pairs], self._log, self._lane.limit)
             if after != before or asked:
-                states[partition][key] = after
+                states[key] = after
             if self._apply(work, partition, user, pairs, verdicts):
                 work.known[partition, user] = after.seq
         return states

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import mode
@@ -33,6 +34,7 @@ from streams.topics import Topics
 from streams.turnstile import Beside, Turnstile
 from tables.connections import ConnectionTable
 from tables.logs import LogTable
+from tables.scratch import Scratch
 from telemetry import garbage
 from telemetry.health import start_health
 from telemetry.watchdog import Watch, Watchdog
@@ -81,7 +83,7 @@ class InboxWorker:
             dead_letters=DeadLetters(f"{settings.prefix}dead-letters", self.metrics),
             statuses=Statuses(f"{settings.prefix}statuses", self.metrics),
             sources=self._sources,
-            logs=LogTable(self.app, partitions=self._partitions),
+            logs=LogTable(Scratch(Path(self.app.conf.datadir) / "logs")),
             connections=ConnectionTable(self.app, partitions=self._partitions),
             metrics=self.metrics,
         )
@@ -143,6 +145,7 @@ class InboxWorker:
         self.ownership.release()
         self.publisher.own({})
         self._sources.forget()
+        self._parts.logs.clear()
         self.tore(set())
         self.metrics.partitions.set(0)
 
@@ -197,6 +200,7 @@ class Backends(mode.Service):  # type: ignore[misc]  # mode has no type informat
 
     async def _open(self) -> None:
         worker, opened = self._worker, self._opened
+        worker.handed_over()  # whatever an earlier process owned
         opened.enter_context(Watchdog(worker.watch, "worker"))
         host = worker.settings.metrics_host
         health = await start_health(worker.settings.metrics_port, {"partitions": worker.not_ready}, host=host)

@@ -2,19 +2,22 @@
 
 Single writer: the inbox agents (`agents/inbox.py`), under the turnstile. The connections agent only reads it.
 
-The table is a cache of a fold of the store's rows. A value says under which epoch of the partition it was written; only
-the epoch that the worker holds now is believed, and everything else is read from the store again at first touch. So a
-value that a frozen former owner wrote late to the changelog can be recovered, but never believed.
+The table is a cache of a fold of the store's rows. A state says under which epoch of the partition it was written; only
+the epoch that the worker holds now is believed, and everything else is read from the store again at first touch. Every
+assignment has epochs of its own, so no other worker and no later assignment could use what is here: the table has no
+changelog, and is empty at each start. The states used last are objects in memory, the others are in files.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
 from streams.inbox import LogState
-from streams.producer import BatchProducer
-from tables.rocks import RocksTable
-from tables.values import Values
+from tables.kept import UNKNOWN, Kept
+from tables.scratch import Scratch
+
+LEAVING: Final = 256  # states that go to the files at once
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(LogState).decode
@@ -23,20 +26,48 @@ _decode = msgspec.msgpack.Decoder(LogState).decode
 class LogTable:
     """States of logs by the log's key."""
 
-    def __init__(self, app: Any, *, partitions: int) -> None:
-        self._values = Values(RocksTable(app, "logs", partitions=partitions), _encode, _decode)
+    def __init__(self, files: Scratch) -> None:
+        self._files = files
+        self._leaving: dict[bytes, LogState] = {}  # no more in memory for their own sake, and not yet in the files
+        self._kept: Kept[LogState] = Kept(self._leaving.__setitem__)
 
-    def get(self, partition: int, log: str, epoch: int) -> LogState | None:
-        """Return the state of a log if it was written under `epoch`, else None: ask the store."""
-        state = self._values.get(partition, log.encode())
+    def get(self, log: str, epoch: int) -> LogState | None:
+        """Return the state of a log if it was written under `epoch`, else None: ask the store.
+
+        Raises `TableBroken`.
+        """
+        key = log.encode()
+        state: Any = self._kept.get(key)
+        if state is UNKNOWN:
+            state = self._found(key)
         return state if state is not None and state.epoch == epoch else None
 
-    async def write(self, producer: BatchProducer, states: dict[int, dict[str, LogState]]) -> None:
-        """Write states by partition and log, and return when the changelog has them."""
-        await self._values.write(
-            producer,
-            {
-                partition: [(log.encode(), state) for log, state in changed.items()]
-                for partition, changed in states.items()
-            },
-        )
+    def _found(self, key: bytes) -> LogState | None:
+        """Return a state that had left, and keep it again."""
+        state = self._leaving.pop(key, None)
+        if state is None and (found := self._files.get(key)) is not None:
+            state = _decode(found)
+        if state is not None:
+            self._kept.keep(key, state)
+            self._make_room()
+        return state
+
+    def write(self, states: Mapping[str, LogState]) -> None:
+        """Take states as they are now. Raises `TableBroken` or `DiskFull`."""
+        for log, state in states.items():
+            key = log.encode()
+            if self._leaving:
+                self._leaving.pop(key, None)
+            self._kept.keep(key, state)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if len(self._leaving) >= LEAVING:
+            self._files.write((key, _encode(state)) for key, state in self._leaving.items())
+            self._leaving.clear()
+
+    def clear(self) -> None:
+        """Forget everything: the epochs under which it was written are given up."""
+        self._kept.clear()
+        self._leaving.clear()
+        self._files.clear()

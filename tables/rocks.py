@@ -24,35 +24,14 @@ from typing import Any, Final
 import rocksdict
 from faust.stores.rocksdb import RocksDBOptions
 
-from schemas.errors import TocsinError
 from streams.producer import BatchProducer, Emit, Written
+from tables.failures import DiskFull, TableBroken, failure, is_broken
+from tables.memory import WRITES, bound
 
 log = logging.getLogger(__name__)
 
 Change = tuple[bytes, bytes | None]  # key and new value; None deletes
 AS_OF: Final = b"__tocsin\0as-of__"  # key of the time at which the offset was noted, s since 1970
-# Memory for files: Faust's 64 MiB for writes and 2 GiB for reads of each partition let a worker grow for hours.
-WRITES: Final = 4 * 1024 * 1024  # bytes of a partition, at most twice
-ALL_WRITES: Final = 16 * 1024 * 1024  # bytes of all partitions and tables together
-STEP: Final = 16 * 1024  # bytes by which a partition takes of it; with RocksDB's 512 KiB 56 partitions fill it with air
-READS: Final = 128 * 1024 * 1024  # bytes, shared by all; what is not yet in files counts as well
-BROKEN: Final = ("Corruption", "IO error: No such file")  # how RocksDB begins to say that files cannot be used
-FULL: Final = "IO error: No space left"  # how RocksDB begins to say that the disk is full
-
-
-class TableBroken(TocsinError):
-    """The files of a table are broken; the next start makes them again from the changelog."""
-
-
-class DiskFull(TocsinError):
-    """The files of a table cannot grow; nothing is lost, since what was not written is not acked."""
-
-    def __init__(self, folder: Path, reason: Exception) -> None:
-        super().__init__(f"no space left on device for {folder}: free some, then start this worker again ({reason})")
-
-
-def _is_broken(exc: Exception) -> bool:
-    return str(exc).startswith(BROKEN)
 
 
 def _condemned(folder: Path) -> Path:
@@ -63,17 +42,9 @@ def _condemned(folder: Path) -> Path:
 class _Rebuilding(RocksDBOptions):  # type: ignore[misc]  # Faust has no type information here
     """Opens the files of a partition, empty ones in the place of broken ones; Faust then reads the whole changelog."""
 
-    cache = rocksdict.Cache(READS)
-    buffers = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(ALL_WRITES, False, cache)
-
     def as_options(self) -> Any:
         options = super().as_options()
-        blocks = rocksdict.BlockBasedOptions()
-        blocks.set_bloom_filter(self.bloom_filter_size, block_based=True)
-        blocks.set_block_cache(self.cache)
-        options.set_block_based_table_factory(blocks)
-        options.set_write_buffer_manager(self.buffers)
-        options.set_arena_block_size(STEP)
+        bound(options, self.bloom_filter_size)
         return options
 
     def open(self, path: Path, *, read_only: bool = False) -> Any:
@@ -84,9 +55,10 @@ class _Rebuilding(RocksDBOptions):  # type: ignore[misc]  # Faust has no type in
         try:
             return super().open(folder, read_only=read_only)
         except Exception as exc:
-            if str(exc).startswith(FULL):
-                raise DiskFull(folder, exc) from exc
-            if not _is_broken(exc):
+            meaning = failure(folder, exc)
+            if isinstance(meaning, DiskFull):
+                raise meaning from exc
+            if meaning is None:
                 raise
             log.error("%s is broken and is made again from its changelog: %s", folder, exc)  # noqa: TRY400  # no traceback
             shutil.rmtree(folder)
@@ -134,12 +106,10 @@ class RocksTable:
     def _noticed(self, partition: int, exc: Exception) -> TableBroken | DiskFull | None:
         """Return what an exception says of a partition's files, if anything; they are condemned if they are broken."""
         folder = self._folder(partition)
-        if str(exc).startswith(FULL):
-            return DiskFull(folder, exc)
-        if not _is_broken(exc):
-            return None
-        _condemned(folder).touch()
-        return TableBroken(f"{folder} is broken, the next start makes it again: {exc}")
+        meaning = failure(folder, exc)
+        if isinstance(meaning, TableBroken):
+            _condemned(folder).touch()
+        return meaning
 
     async def write(self, producer: BatchProducer, changes: Mapping[int, Sequence[Change]]) -> None:
         """Write changes by partition: the changelog first, acknowledged, then the local files. Raises `TableBroken`."""
@@ -182,7 +152,7 @@ class RocksTable:
             found = self._open(partition).get(self._faust.data.offset_key)
             return None if found is None else int(found)
         except Exception as exc:
-            if not _is_broken(exc):
+            if not is_broken(exc):
                 raise
             self.throw_away(partition, str(exc))
             return None

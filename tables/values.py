@@ -5,58 +5,13 @@ for values change in two ways only: by `write`, and by a recovery, after which n
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from streams.producer import BatchProducer
+from tables.kept import UNKNOWN, Kept
 from tables.rocks import RocksTable
 
-KEPT: Final = 100_000  # values of a table; up to 1 KB each
-
 _T = TypeVar("_T")
-UNKNOWN: Final[Any] = object()
-
-
-class Kept(Generic[_T]):
-    """The values used last, at most `KEPT` of them.
-
-    When all of them are young they become old. What is used becomes young again, and with each value that does an old
-    one goes: to let go of all at once would hold the loop up. Places are bytes, and not tuples, which a look for cyclic
-    garbage would go through.
-    """
-
-    def __init__(self) -> None:
-        self._young: dict[bytes, _T] = {}
-        self._old: dict[bytes, _T] = {}
-
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
-
-    def get(self, place: bytes) -> _T | Any:
-        """Return what is kept for a place, else `UNKNOWN`."""
-        value = self._young.get(place, UNKNOWN)
-        if value is UNKNOWN and self._old:
-            value = self._old.pop(place, UNKNOWN)
-            if value is not UNKNOWN:
-                self.keep(place, value)
-        return value
-
-    def keep(self, place: bytes, value: _T) -> None:
-        """Keep a value."""
-        self._young[place] = value  # and not what may be among the old ones
-        if self._old:
-            self._old.popitem()
-        if len(self._young) >= KEPT:
-            self._young, self._old = self._old, self._young
-
-    def drop(self, place: bytes) -> None:
-        """Forget a value."""
-        self._young.pop(place, None)
-        self._old.pop(place, None)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._young.clear()
-        self._old.clear()
 
 
 def _place(partition: int, key: bytes) -> bytes:

@@ -14,6 +14,8 @@ from typing import Any
 
 import cli.main
 import streams.inbox
+import tables.kept
+import tables.logs
 from schemas.frames import notification_frame
 from tests.faults import gateway_mutants, mutants, traps
 
@@ -36,8 +38,13 @@ def sleeps_without_the_library() -> None:
     vars(time)["sleep"] = threading.Event().wait
 
 
+def little_memory() -> None:
+    """Nothing is wrong with this one but that nearly all states of logs are in files."""
+    vars(tables.kept)["KEPT"], vars(tables.logs)["LEAVING"] = 8, 4
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
-    **{each.__name__: each for each in (rule_fails_on_a_kind, sleeps_without_the_library)},
+    **{each.__name__: each for each in (rule_fails_on_a_kind, sleeps_without_the_library, little_memory)},
     **{each.__name__: each for each in (*mutants.WORKERS, *gateway_mutants.GATEWAYS)},
     "with_traps": traps.set_up,  # nothing is switched off
 }

@@ -22,6 +22,7 @@ from store.sqlite import SqliteStore
 from streams.progress import Admission, Progress
 from streams.runner import Batch, Runner
 from streams.turnstile import Turnstile
+from tables.kept import UNKNOWN
 from tables.logs import LogTable
 
 
@@ -66,12 +67,10 @@ class _Later:
 
 
 def marked_first() -> None:
-    """A worker marks its table before it appends and publishes, and believes the table later on.
+    """A worker marks its table before it appends and publishes, and believes what it says was judged.
 
-    Marking first alone does no harm: a mark of another epoch is not believed, and one of this epoch is compared with
-    the rows. So all three are switched off.
+    Marking first alone does no harm: what the table says was judged is compared with the rows.
     """
-    old_epochs_believed()
     patch(agents.inbox, "needs_rows", lambda *_: False)
     handle = InboxAgent.handle
 
@@ -89,13 +88,14 @@ def marked_first() -> None:
 
 
 def old_epochs_believed() -> None:
-    """A worker believes a table's value under whichever epoch it was written."""
+    """A worker keeps its table when its partitions go to another, and believes it under any epoch."""
 
-    def get(self: Any, partition: int, log: str, epoch: int) -> Any:
-        state = self._values.get(partition, log.encode())
-        return None if state is None else msgspec.structs.replace(state, epoch=epoch)
+    def get(self: Any, log: str, epoch: int) -> Any:
+        state = self._kept.get(log.encode())
+        return None if state is UNKNOWN else msgspec.structs.replace(state, epoch=epoch)
 
     patch(LogTable, "get", get)
+    patch(LogTable, "clear", lambda _self: None)
 
 
 def rows_without_epoch() -> None:

@@ -49,7 +49,11 @@ class Scene:
 
     async def seen_by_witnesses(self) -> None:
         """Return when a record to each witness has been shown, so that everything before it has had its chance."""
-        sent = [(user, self.run.load.send(user)) for user in self._witnesses]
+        await self.shown_to(self._witnesses)
+
+    async def shown_to(self, users: list[str]) -> None:
+        """Send to each of some users and return when their devices have shown it."""
+        sent = [(user, self.run.load.send(user)) for user in users]
         for user, id_ in sent:
             await self._until_shown(user, [id_])
 

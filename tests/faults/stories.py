@@ -33,6 +33,16 @@ async def killed_before_the_append(scene: Scene) -> None:
     await scene.seen_by_witnesses()
 
 
+async def an_append_that_fails(scene: Scene) -> None:
+    """The store does not take an append, and takes it when it is tried again."""
+    await scene.shown(3)
+    scene.traps.lay("append", "fail")
+    async with scene.run.fault("an append fails"):
+        scene.send()
+        await scene.springs("append")
+    await scene.seen_by_witnesses()
+
+
 async def killed_while_it_appends(scene: Scene) -> None:
     """The store holds an append up for longer than it takes to commit, and then the worker is killed."""
     await scene.shown(3)
@@ -176,31 +186,50 @@ async def a_page_that_ends_before_the_log(scene: Scene) -> None:
     await scene.seen_by_witnesses()
 
 
-def zombie(effect: str) -> Story:
-    """Return the story of an owner that is frozen before an effect and performs it after its successor."""
-
-    async def a_frozen_owner_goes_on_too_late(scene: Scene) -> None:
-        cluster, traps = scene.cluster, scene.traps
-        await scene.shown(3)
-        traps.lay(effect, "late")
-        async with scene.run.fault(f"SIGSTOP before {effect}"):
-            scene.send()
-            await scene.springs(effect)
-            frozen = next(name for name in cluster.workers if cluster.pid(name) == traps.pid(effect))
-            await scene.shown(4)  # by the other one, after the session timeout
-            await all_committed(cluster, SOON)  # else Kafka gives it again, which would heal what comes too late
-            cluster.thaw(frozen)
-            await scene.run.wait(lambda: traps.performed(effect), f"{effect} is performed after all", SOON)
-        await asyncio.gather(*(cluster.restart(name) for name in cluster.workers))
-        await cluster.ready()
-        await cluster.owned(PARTITIONS)
+async def append_of_a_zombie(scene: Scene) -> None:
+    """An owner is frozen before it appends and does so after its successor."""
+    cluster, traps = scene.cluster, scene.traps
+    await scene.shown(3)
+    traps.lay("append", "late")
+    async with scene.run.fault("SIGSTOP before the append"):
         scene.send()
-        await scene.seen_by_witnesses()
+        await scene.springs("append")
+        frozen = next(name for name in cluster.workers if cluster.pid(name) == traps.pid("append"))
+        await scene.shown(4)  # by the other one, after the session timeout
+        await all_committed(cluster, SOON)  # else Kafka gives it again, which would heal what comes too late
+        cluster.thaw(frozen)
+        await scene.run.wait(lambda: traps.performed("append"), "the append is performed after all", SOON)
+    await asyncio.gather(*(cluster.restart(name) for name in cluster.workers))
+    await cluster.ready()
+    await cluster.owned(PARTITIONS)
+    scene.send()
+    await scene.seen_by_witnesses()
 
-    a_frozen_owner_goes_on_too_late.__doc__ = f"An owner is frozen before {effect} and performs it too late."
-    a_frozen_owner_goes_on_too_late.__name__ = f"{effect}_of_a_zombie"
-    return a_frozen_owner_goes_on_too_late
+
+async def partitions_that_come_back(scene: Scene) -> None:
+    """Partitions go to a second worker, which appends, and come back to the first."""
+    cluster = scene.cluster
+    users = [await _user_of(scene, partition) for partition in range(PARTITIONS)]
+    async with scene.run.fault("a worker leaves, comes back and leaves again"):
+        await cluster.down("worker-1")
+        await cluster.owned(PARTITIONS)
+        await scene.shown_to(users)
+        await cluster.up("worker-1")
+        await cluster.ready("worker-1")
+        await cluster.owned(PARTITIONS)
+        await scene.shown_to(users)
+        await all_committed(cluster, SOON)
+        await cluster.down("worker-1")
+        await cluster.owned(PARTITIONS)
+    for user in users:
+        scene.run.load.send(user)
+    await all_committed(cluster, SOON)
+    await cluster.up("worker-1")
 
 
-append_of_a_zombie: Final = zombie("append")
-mark_of_a_zombie: Final = zombie("mark")
+async def _user_of(scene: Scene, partition: int) -> str:
+    """Return a user of a partition, with a device."""
+    names = (f"{scene.victim}-{number}" for number in itertools.count())
+    user = next(name for name in names if home_partition(name.encode(), PARTITIONS) == partition)
+    await scene.run.devices.join([(user, "phone")], late=True)
+    return user

@@ -39,7 +39,7 @@ class Mutation(NamedTuple):
 
 MUTATIONS: Final = (
     Mutation("acked_first", "worker", stories.killed_before_the_append, "I1 BROKEN"),
-    Mutation("marked_first", "worker", stories.killed_before_the_append, "I1 BROKEN"),
+    Mutation("marked_first", "worker", stories.an_append_that_fails, "I1 BROKEN"),
     Mutation("committed_ahead", "worker", stories.killed_while_it_appends, "I1 BROKEN"),
     Mutation("cursors_acked_first", "worker", stories.killed_before_the_cursors, "acknowledgements LOST"),
     Mutation("holes_believed", "worker", stories.a_fetch_without_its_first_record, "I1 BROKEN"),
@@ -52,9 +52,9 @@ MUTATIONS: Final = (
     Mutation("skips_untold", "gateway", stories.an_entry_for_another_device, "I4 BROKEN"),
     Mutation("gaps_untold", "gateway", stories.a_page_that_ends_before_the_log, "I1 BROKEN"),
     Mutation("rows_without_epoch", "worker", stories.append_of_a_zombie, "I1 BROKEN"),
-    Mutation("old_epochs_believed", "worker", stories.mark_of_a_zombie, "I1 BROKEN"),
+    Mutation("old_epochs_believed", "worker", stories.partitions_that_come_back, "I1 BROKEN"),
 )
-ZOMBIES: Final = (stories.append_of_a_zombie, stories.mark_of_a_zombie)
+OF_TWO_WORKERS: Final = (stories.append_of_a_zombie, stories.partitions_that_come_back)
 AS_IT_IS: Final = "with_traps"
 
 
@@ -66,7 +66,7 @@ class Stage:
         self._folder = folder
         self._out = out
         self._cluster: Cluster | None = None
-        self._for_zombies = False
+        self._two = False
         self._mutants: dict[str, str] = {}
         self._losses = Losses()
         self._number = 0
@@ -79,7 +79,7 @@ class Stage:
 
     async def tell(self, story: Story, mutation: Mutation | None = None) -> None:
         """Tell a story, to mutants if a mutation is given. Raises `AssertionError` if it does not end well."""
-        cluster = await self._deployment(for_zombies=story in ZOMBIES)
+        cluster = await self._deployment(two=story in OF_TWO_WORKERS)
         traps = Traps(self._folder / "traps")
         traps.clear()
         await self._become(cluster, mutation)
@@ -92,14 +92,14 @@ class Stage:
         ) as run:  # fmt: skip
             await story(Scene(run, cluster, traps, self._losses, users))
 
-    async def _deployment(self, *, for_zombies: bool) -> Cluster:
-        if self._cluster is None or self._for_zombies != for_zombies:
+    async def _deployment(self, *, two: bool) -> Cluster:
+        if self._cluster is None or self._two != two:
             await self.close()
             self._mutants.clear()
-            self._for_zombies = for_zombies
+            self._two = two
             self._cluster = Cluster(
-                self._servers, self._folder / str(for_zombies), workers=2 if for_zombies else 1, store="sqlite",
-                proxies=("redis",), instances=not for_zombies, mutant=AS_IT_IS,
+                self._servers, self._folder / str(two), workers=2 if two else 1, store="sqlite",
+                proxies=("redis",), instances=not two, mutant=AS_IT_IS,
                 TRAPS=str(self._folder / "traps"),
             )  # fmt: skip
             self._cluster.proxies["redis"].alter(dropping(self._losses.chosen))

@@ -2,15 +2,15 @@
 
 An experiment lays a trap, and the first process that is about to perform that effect springs it (once): it is killed;
 is late (it stops as by SIGSTOP, performs the effect when it is thawed, and is killed then, before it does anything
-else); holds the effect back until it is let go; or loses what it was given. Processes have traps when they run as the
-mutant `traps` (tests/faults/mutant.py) with `TRAPS`, a folder, in their environment.
+else); holds the effect back until it is let go; fails; or loses what it was given. Processes have traps when they run
+as the mutant `traps` (tests/faults/mutant.py) with `TRAPS`, a folder, in their environment.
 
     traps.lay("append", "kill")
     run.load.send("ann")
     await run.wait(lambda: traps.sprung("append"), "the trap is sprung")
 
-Effects: `append` (rows and heads to the store), `mark` (the table of logs), `cursors` (to the store), and `fetch`: a
-fetch from a lane's topic, whose first record may be lost.
+Effects: `append` (rows and heads to the store), `cursors` (to the store), and `fetch`: a fetch from a lane's topic,
+whose first record may be lost.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from schemas.errors import StoreError
 from store.cassandra import CassandraStore
 from store.sqlite import SqliteStore
 from streams.consumer import Consumer
-from tables.logs import LogTable
 
 VARIABLE: Final = "TRAPS"
 
-_Fate = Literal["kill", "late", "hold", "lose"]
+_Fate = Literal["kill", "late", "hold", "fail", "lose"]
 _LOOK_EVERY: Final = 0.02  # s
 
 
@@ -102,6 +102,8 @@ def _guarded(kind: type, method: str, effect: str) -> None:
 
     async def guarded(self: Any, *arguments: Any) -> Any:
         fate = await _pass(effect) if arguments[-1] else ""  # else there is nothing to perform
+        if fate == "fail":
+            raise StoreError("on purpose")
         result = await perform(self, *arguments)
         if fate:
             _note_performed(effect)
@@ -117,7 +119,6 @@ def set_up() -> None:
     for store in (CassandraStore, SqliteStore):
         _guarded(store, "append", "append")
         _guarded(store, "put_cursors", "cursors")
-    _guarded(LogTable, "write", "mark")
     deliver = Consumer._deliver
 
     async def losing(self: Any, records: Any, epoch: int) -> None:

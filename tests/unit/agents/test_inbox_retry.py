@@ -56,9 +56,6 @@ class Surroundings:
     async def emit(self, emits: Sequence[Any]) -> None:
         assert not emits
 
-    async def write(self, _producer: Any, _states: Any) -> None:
-        pass
-
     async def held(self) -> dict[int, int]:
         return {0: 1}
 
@@ -69,7 +66,7 @@ class Unknown:
     def get(self, *_: Any) -> None:
         return None
 
-    async def write(self, *_: Any) -> None:
+    def write(self, *_: Any) -> None:
         pass
 
 

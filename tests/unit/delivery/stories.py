@@ -40,29 +40,25 @@ def crash_after_the_take(world: World) -> None:
     world.take_over("crash")
 
 
-def crash_between_table_and_store(world: World) -> None:
-    """A worker has written its tables, in whatever order it does that, and crashes before it is done."""
+def store_away_for_an_append(world: World) -> None:
+    """A worker takes a record while the store is away, and tries again until it is back."""
     world.produce("ann")
-    worker = world.workers[0]
-    worker.take(NORMAL.topic, 10)
-    happens(world, lambda: world.kafka.changelogs["logs", 0] or worker.job is None)
-    world.take_over("crash")
+    world.flow()
+    world.produce("ann")
+    world.store.away = True
+    world.flow()
+    world.store.away = False
 
 
-def late_mark_of_a_zombie(world: World) -> None:
-    """A frozen worker's mark reaches the changelog after its successor's; a third worker recovers from it."""
+def partitions_come_back(world: World) -> None:
+    """A worker loses its partitions, another one appends, and then the first has them again."""
     world.produce("ann")
-    worker = world.workers[0]
-    worker.take(NORMAL.topic, 10)
-    happens(world, lambda: world.store.ends["inbox/normal/ann"][1])
+    world.flow()
     world.take_over("zombie")
     for _ in range(3):
         world.produce("ann")
     world.flow()
-    zombie = world.zombies.pop()
-    while zombie.job is not None:
-        zombie.step()
-    world.take_over("crash")
+    world.take_over(by=world.zombies.pop())
     world.produce("ann")
 
 

@@ -1,7 +1,7 @@
 """A worker of the model: the real agents, publisher and progress, stepped from effect to effect."""
 
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
@@ -21,7 +21,7 @@ from streams.inbox import LogState
 from streams.limits import Limit
 from streams.progress import Admission, Progress
 from streams.runner import OUTSIDE, Batch
-from tables import connections, logs
+from tables import connections
 from tables.connections import ConnectionTable
 from tables.logs import LogTable
 from tables.values import Values
@@ -34,8 +34,15 @@ AT_ONCE = 4  # works beside the turnstile
 
 
 class Logs(LogTable):
-    def __init__(self, rocks: Rocks) -> None:
-        self._values = Values(cast("Any", rocks), logs._encode, logs._decode)
+    """The table of a worker process; nearly all of it is in files."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("Any", Files()))
+
+
+class Files(dict[bytes, bytes]):
+    def write(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        self.update(items)
 
 
 class Connections(ConnectionTable):
@@ -114,7 +121,6 @@ class Worker:
     """A worker under one assignment; what it does when it was replaced and does not know is its own affair."""
 
     inbox: type[InboxAgent] = InboxAgent  # a test puts a broken one here
-    logs: type[Logs] = Logs
     acks_first = False
 
     def __init__(
@@ -122,6 +128,7 @@ class Worker:
         kafka: Kafka,
         store: Store,
         publisher: Publisher,
+        logs: Logs,
         partitions: Sequence[int],
         *,
         backlog: int,
@@ -129,11 +136,10 @@ class Worker:
     ) -> None:
         self.kafka = kafka
         self.publisher = publisher
+        self.logs = logs
         self.partitions = list(partitions)
         self.epochs = {partition: store.claimed() for partition in partitions}
         publisher.own(self.epochs)
-        tables = {name: Rocks(name, kafka.changelogs, partitions) for name in ("logs", "connections")}
-        logs, connections = self.logs(tables["logs"]), Connections(tables["connections"])
         parts = Parts(
             store=cast("Any", store),
             producer=cast("Any", kafka),
@@ -143,7 +149,7 @@ class Worker:
             statuses=Statuses("statuses", METRICS),
             sources=Sources(kafka.ends),
             logs=logs,
-            connections=connections,
+            connections=Connections(Rocks("connections", kafka.changelogs, partitions)),
             metrics=METRICS,
         )
         cursors = Cursors(cast("Any", store))
@@ -243,4 +249,4 @@ def drive(work: Coroutine[Any, Any, None]) -> None:
         pass
 
 
-__all__ = ["LogState", "Worker", "drive", "publisher_of"]
+__all__ = ["LogState", "Logs", "Worker", "drive", "publisher_of"]

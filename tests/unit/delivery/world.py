@@ -16,14 +16,14 @@ from gateway.hub import Hub
 from schemas import bus
 from schemas.logs import INBOX_LOGS, LANES
 from schemas.rows import RECENT
-from streams.inbox import POSITION_HEADER
+from streams.inbox import POSITION_HEADER, anchored
 from streams.limits import Limit
 from streams.partitions import home_partition
 from streams.producer import Emit
 from telemetry.gateway import GatewayMetrics
 from tests.unit.delivery.device import Device, Wire
 from tests.unit.delivery.servers import PARTITIONS, TP, Clock, Concurrency, Kafka, Redis, Store
-from tests.unit.delivery.worker import Worker, drive, publisher_of
+from tests.unit.delivery.worker import Logs, Worker, drive, publisher_of
 
 DEVICES = (("ann", "phone"), ("ann", "web"), ("cat", "phone"), ("bob", "tv"))
 METRICS = GatewayMetrics(CollectorRegistry())
@@ -93,6 +93,7 @@ class World:
     """Everything, and what a test may do to it."""
 
     worker: type[Worker] = Worker  # a test puts a broken one here
+    logs: type[Logs] = Logs
     beats = True
 
     def __init__(self, backlog: int = 10_000, limit: Limit | None = None, pace: Limits | None = None) -> None:
@@ -108,6 +109,8 @@ class World:
         self._patches = ExitStack()
         for module in ("publisher", "inbox", "connections"):
             self._patches.enter_context(patch(f"agents.{module}.time", self.clock))
+        self._patches.enter_context(patch("tables.kept.KEPT", 2))
+        self._patches.enter_context(patch("tables.logs.LEAVING", 2))
         self.concurrency = Concurrency()
         self._patches.enter_context(patch("agents.inbox.asyncio", self.concurrency))
 
@@ -152,9 +155,13 @@ class World:
 
     # Workers
 
-    def take_over(self, how: str = "clean", count: int = 1, *, restart: bool = True) -> None:
-        """Give the partitions to `count` workers; the ones before end cleanly, crash, or stay as zombies."""
-        publishers: list[Publisher] = [] if restart else [worker.publisher for worker in self.workers]
+    def take_over(self, how: str = "clean", count: int = 1, *, restart: bool = True, by: Worker | None = None) -> None:
+        """Give the partitions to `count` workers; the ones before end cleanly, crash, or stay as zombies.
+
+        New processes take over, or the same ones (no `restart`), or the one that `by` was.
+        """
+        same = [by] if by else [] if restart or how == "zombie" else list(self.workers)
+        processes = [(worker.publisher, worker.logs) for worker in same]
         for worker in self.workers:
             if how == "clean":
                 worker.work()
@@ -163,17 +170,17 @@ class World:
                 self.zombies.append(worker)
             else:
                 worker.end()
-        if how == "zombie":
-            publishers.clear()
         parts = [range(PARTITIONS)] if count == 1 else [[0], [1]]
         self.workers = []
         for number, part in enumerate(parts):
-            same = number < len(publishers)
-            publisher = publishers[number] if same else publisher_of(f"w{self.number()}", self.redis)
+            publisher, logs = processes[number] if number < len(processes) else self._process()
             limits = {"bulk": self.limit} if self.limit else {}
-            worker = self.worker(self.kafka, self.store, publisher, part, backlog=self.backlog, limits=limits)
+            worker = self.worker(self.kafka, self.store, publisher, logs, part, backlog=self.backlog, limits=limits)
             self.workers.append(worker)
             self.beat(self.workers[-1])
+
+    def _process(self) -> tuple[Publisher, Logs]:
+        return publisher_of(f"w{self.number()}", self.redis), self.logs()
 
     def beat(self, worker: Worker) -> None:
         if self.beats:
@@ -275,6 +282,7 @@ class World:
 
     def check(self) -> None:
         """Every log is the fold of its topic, and every device holds every entry of it once, in order."""
+        self._check_tables()
         for user in {device.user for device in self.devices}:
             for lane in LANES:
                 rows = self.store.visible(f"inbox/{lane}/{user}")
@@ -286,6 +294,16 @@ class World:
                 self._check_device(device, log)
         limited = sum(entry.limited for user in ("ann", "cat", "bob") for entry in self.entries(user, "bulk"))
         assert len(self.said("dropped")) == limited
+
+    def _check_tables(self) -> None:
+        """What a worker believes of a log is the fold of its rows."""
+        for worker in self.workers:
+            for partition, epoch in worker.epochs.items():
+                for user in {device.user for device in self.devices}:
+                    if home_partition(user.encode(), PARTITIONS) == partition:
+                        for log in (f"inbox/{lane}/{user}" for lane in LANES):
+                            state = worker.logs.get(log, epoch)
+                            assert state in (None, anchored(epoch, self.store.head(log)))
 
     def _check_device(self, device: Device, log: str) -> None:
         wanted = self.entries(device.user, log.removeprefix("inbox/"))

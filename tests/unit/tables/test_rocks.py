@@ -9,12 +9,11 @@ import rocksdict
 
 from streams.app import make_app
 from streams.connections import Place
-from streams.inbox import LogState
 from streams.producer import BatchProducer, Emit, Written
 from streams.settings import Settings
 from tables.connections import ConnectionTable
-from tables.logs import LogTable
-from tables.rocks import DiskFull, RocksTable, TableBroken
+from tables.failures import DiskFull, TableBroken
+from tables.rocks import RocksTable
 
 
 class Changelog:
@@ -54,7 +53,7 @@ def app(tmp_path: Path) -> Any:
 
 @pytest.fixture
 async def table(app: Any) -> RocksTable:
-    return RocksTable(app, "logs", partitions=2)
+    return RocksTable(app, "sums", partitions=2)
 
 
 def offset_of(table: RocksTable, partition: int) -> bytes | None:
@@ -72,7 +71,7 @@ async def test_the_changelog_has_what_the_files_have_and_the_files_say_up_to_whe
     table: RocksTable, producer: BatchProducer, changelog: Changelog
 ) -> None:
     await table.write(producer, {0: [(b"a", b"1"), (b"b", None)], 1: []})
-    records = changelog.records["p.tocsin-inbox-logs-changelog", 0]
+    records = changelog.records["p.tocsin-inbox-sums-changelog", 0]
     assert [(record.key, record.value) for record in records] == [(b"a", b"1"), (b"b", None)]
     assert offset_of(table, 0) == b"1"
     assert offset_of(table, 1) is None
@@ -93,7 +92,7 @@ async def test_what_others_wrote_in_between_is_read_again(
 ) -> None:
     """A worker that was frozen writes late: its files must not claim to know what its successor wrote meanwhile."""
     await table.write(producer, {0: [(b"a", b"1"), (b"b", b"1")]})
-    changelog.records["p.tocsin-inbox-logs-changelog", 0].append(Emit("", b"b", b"successor's"))
+    changelog.records["p.tocsin-inbox-sums-changelog", 0].append(Emit("", b"b", b"successor's"))
     await table.write(producer, {0: [(b"a", b"late")]})
     assert offset_of(table, 0) == b"1", "so that 2 and 3 are read at the next assignment"
     assert table.get(0, b"a") == b"late"
@@ -134,7 +133,7 @@ async def test_a_full_disk_is_named_and_the_files_are_kept(table: RocksTable, pr
     await table.write(producer, {0: [(b"a", b"1")]})
     reopened(table)
     table._faust.data._dbs[0] = Full()
-    with pytest.raises(DiskFull, match=r"no space left on device for .*logs-0\.db: free some"):
+    with pytest.raises(DiskFull, match=r"no space left on device for .*sums-0\.db: free some"):
         await table.write(producer, {0: [(b"a", b"2")]})
     del table._faust.data._dbs[0]
     assert table.get(0, b"a") == b"1"
@@ -171,15 +170,6 @@ async def test_other_failures_are_not_taken_for_broken_files(table: RocksTable) 
     with pytest.raises(Exception, match="File exists"):
         table.get(0, b"a")
     assert path.is_file()
-
-
-async def test_a_log_state_of_another_epoch_is_not_believed(app: Any, producer: BatchProducer) -> None:
-    logs = LogTable(app, partitions=2)
-    state = LogState(epoch=7, seq=3, src=9, n=2, prints=b"ab")
-    await logs.write(producer, {1: {"inbox/normal/ann": state}})
-    assert logs.get(1, "inbox/normal/ann", 7) == state
-    assert logs.get(1, "inbox/normal/ann", 8) is None
-    assert logs.get(1, "inbox/normal/bob", 7) is None
 
 
 async def test_a_user_without_sessions_leaves_nothing_behind(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tables import values
+from tables import kept
 from tables.values import Values
 
 
@@ -83,7 +83,7 @@ async def test_after_a_write_that_failed_the_files_are_read(files: Files, table:
 
 @pytest.mark.parametrize("most", [1, 2, 7])
 async def test_what_is_kept_is_bounded(table: Values[str], most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(values, "KEPT", most)
+    monkeypatch.setattr(kept, "KEPT", most)
     for number in range(60):
         await table.write(PRODUCER, {number % 2: [(b"%d" % number, "v")]})
         assert len(table._kept) <= most
@@ -92,7 +92,7 @@ async def test_what_is_kept_is_bounded(table: Values[str], most: int, monkeypatc
 async def test_what_is_used_again_and_again_is_kept(
     files: Files, table: Values[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(values, "KEPT", 8)
+    monkeypatch.setattr(kept, "KEPT", 8)
     for number in range(100):
         table.get(0, b"%d" % number)
         table.get(0, b"often")
@@ -116,7 +116,7 @@ steps = st.tuples(
 def test_what_is_said_is_what_the_files_hold(done: list[tuple[str, int, bytes]], most: int) -> None:
     files = Files()
     table: Values[str] = Values(cast("Any", files), str.encode, bytes.decode)
-    with patch.object(values, "KEPT", most):
+    with patch.object(kept, "KEPT", most):
         for number, (what, partition, key) in enumerate(done):
             do(what, partition, key, number, files, table)
         for place in [(0, b"a"), (0, b"b"), (1, b"a"), (1, b"b")]:
