@@ -11,11 +11,11 @@ import msgspec
 
 from agents.fanout import Fanout
 from agents.parts import Parts
-from agents.work import Work
+from agents.work import LogWork, Work
 from schemas.bus import GAP, Delivery, Run
 from schemas.errors import BadRecord
 from schemas.logs import inbox_log, log_key
-from schemas.rows import Append, Mark, Row
+from schemas.rows import Append
 from streams.connections import Sessions, runs_of
 from streams.inbox import (
     POSITION_HEADER,
@@ -26,7 +26,6 @@ from streams.inbox import (
     Incoming,
     Known,
     Limited,
-    LogState,
     Repeat,
     Verdict,
     anchored,
@@ -76,24 +75,20 @@ class InboxAgent:
         work = Work()
         for message in batch.messages:
             self._sort(message, work)
-        states = await self._judge(work, epochs)
+        await self._judge(work, epochs)
         await self._store.append(
-            [
-                Append(log=log_key(self._log, user), epoch=epochs[partition], rows=rows)
-                for (partition, user), rows in work.rows.items()
-            ]
+            [Append(log=one.key, epoch=epochs[one.partition], rows=one.rows) for one in work.logs.values() if one.rows]
         )
         work.emits += await self._unknown_devices(work)
         parts = self._fanout(work, epochs).parts()
         await self._producer.emit(work.merged)  # before the publish: what was shown would not be merged a second time
         await asyncio.gather(self._publisher.publish(parts), self._producer.emit(work.emits))
-        self._logs.write(states)
+        self._logs.write(work.states)
 
     def _sort(self, message: Any, work: Work) -> None:
         """Decode a record, or send it on to its home partition or to the dead letters."""
         lane = self._lane
-        headers = dict(message.headers or ())
-        moved = headers.get(POSITION_HEADER)
+        moved = dict(message.headers).get(POSITION_HEADER) if message.headers else None
         place = (lane.number, lane.incarnation, message.partition, message.offset)
         try:
             record = incoming(
@@ -113,7 +108,12 @@ class InboxAgent:
         if home != message.partition:
             work.emits.append(self._moved(message, record, home))
             return
-        work.records[message.partition, record.notification.user].append((message, record))
+        user = record.notification.user
+        one = work.logs.get(user)
+        if one is None:
+            one = work.logs[user] = LogWork(home, user, log_key(self._log, user))
+        one.messages.append(message)
+        one.records.append(record)
 
     def _moved(self, message: Any, record: Incoming, home: int) -> Emit:
         """Return the record for its home partition, under the id that it has here."""
@@ -127,63 +127,71 @@ class InboxAgent:
             partition=home,
         )
 
-    async def _judge(self, work: Work, epochs: Mapping[int, int]) -> dict[str, LogState]:
+    async def _judge(self, work: Work, epochs: Mapping[int, int]) -> None:
         """Fold each log's records into its state; the rows are read only where the table cannot say."""
-        known: dict[tuple[int, str], LogState] = {}
-        ask: dict[tuple[int, str], str] = {}
-        for (partition, user), pairs in work.records.items():
-            key = log_key(self._log, user)
-            state = self._logs.get(key, epochs[partition])
-            if state is None or needs_rows(state, [record for _, record in pairs]):
-                ask[partition, user] = key
+        asked: list[LogWork] = []
+        for one in work.logs.values():
+            state = self._logs.get(one.key, epochs[one.partition])
+            if state is None or needs_rows(state, one.records):
+                asked.append(one)
             else:
-                known[partition, user] = state
-        heads = await self._store.heads(list(ask.values())) if ask else {}
-        asked_heads = [(p, heads[key], [r for _, r in work.records[p, user]]) for (p, user), key in ask.items()]
-        await self._sources.check(self._lane.topic, self._lane.incarnation, asked_heads)
-        states: dict[str, LogState] = {}
-        for (partition, user), pairs in work.records.items():
-            key = log_key(self._log, user)
-            asked = (partition, user) in ask
-            before = anchored(epochs[partition], heads[key]) if asked else known[partition, user]
-            marks = heads[key].recent if asked else ()
-            after, verdicts = fold(before, marks, [record for _, record in pairs], self._log, self._lane.limit)
-            if after != before or asked:
-                states[key] = after
-            if self._apply(work, partition, user, pairs, verdicts):
-                work.known[partition, user] = after.seq
-        return states
+                one.before = state
+        if asked:
+            await self._ask(asked, epochs)
+        for one in work.logs.values():
+            after, verdicts = fold(one.before, one.marks, one.records, self._log, self._lane.limit)
+            if one.asked or after != one.before:
+                work.states[one.key] = after
+            one.head = after.seq
+            self._apply(work, one, verdicts)
 
-    def _apply(
-        self, work: Work, partition: int, user: str, pairs: list[tuple[Any, Incoming]], verdicts: list[Verdict]
-    ) -> bool:
-        """Turn verdicts into effects; return whether some of the records had been judged before."""
-        known = False
-        for (message, record), verdict in zip(pairs, verdicts, strict=True):
-            known = known or isinstance(verdict, Known)
-            match verdict:
-                case Appended(row):
-                    work.rows[partition, user].append(row)
-                    self._metrics.entries.add(self._lane.name)
-                case Limited(row):
-                    work.rows[partition, user].append(row)
+    async def _ask(self, logs: list[LogWork], epochs: Mapping[int, int]) -> None:
+        """Read the heads and last marks of logs from the store."""
+        heads = await self._store.heads([one.key for one in logs])
+        found = [(one.partition, heads[one.key], one.records) for one in logs]
+        await self._sources.check(self._lane.topic, self._lane.incarnation, found)
+        for one in logs:
+            head = heads[one.key]
+            one.asked, one.before, one.marks = True, anchored(epochs[one.partition], head), head.recent
+
+    def _apply(self, work: Work, one: LogWork, verdicts: list[Verdict]) -> None:
+        """Turn verdicts into effects."""
+        appended = 0
+        for message, record, verdict in zip(one.messages, one.records, verdicts, strict=True):
+            if type(verdict) is Appended:  # nearly all of them; a `match` costs as much as the rest of this loop
+                one.rows.append(verdict.row)
+                appended += 1
+            else:
+                self._apply_other(work, one, message, record, verdict)
+            if record.notification.device:
+                one.targeted = True
+                if isinstance(verdict, Appended | Known):
+                    work.targeted.append((one.partition, record))
+        if appended:
+            self._metrics.entries.add(self._lane.name, appended)
+
+    def _apply_other(self, work: Work, one: LogWork, message: Any, record: Incoming, verdict: Verdict) -> None:
+        match verdict:
+            case Limited(row):
+                one.rows.append(row)
+                self._limited(work, record)
+            case Known(mark):
+                one.reminded = True
+                if mark and mark.skip == RATE_LIMITED:  # whoever judged it may not have said so
                     self._limited(work, record)
-                case Known(Mark(skip=reason)) if reason == RATE_LIMITED:  # whoever judged it may not have said so
-                    self._limited(work, record)
-                case Repeat() | Known():
+                else:
                     self._metrics.repeats.add(self._lane.name)
-                case Conflict(seq):
-                    text = f"the id {record.key!r} was used before with other content (seq {seq} of {self._log})"
-                    work.emits.append(self._dead_letters.letter(message, "conflict", text))
-                case Failed(error):
-                    log.error("%s: the rule failed at offset %d: %s", message.topic, message.offset, error)
-                    work.emits.append(self._dead_letters.letter(message, "rule_failed", error))
-                case Expired():
-                    self._metrics.expired.add(self._lane.name)
-                    work.emits.append(self._status(record, "expired", "expired"))
-            if record.notification.device and isinstance(verdict, Appended | Known):
-                work.targeted.append((partition, record))
-        return known
+            case Repeat():
+                self._metrics.repeats.add(self._lane.name)
+            case Conflict(seq):
+                text = f"the id {record.key!r} was used before with other content (seq {seq} of {self._log})"
+                work.emits.append(self._dead_letters.letter(message, "conflict", text))
+            case Failed(error):
+                log.error("%s: the rule failed at offset %d: %s", message.topic, message.offset, error)
+                work.emits.append(self._dead_letters.letter(message, "rule_failed", error))
+            case Expired():
+                self._metrics.expired.add(self._lane.name)
+                work.emits.append(self._status(record, "expired", "expired"))
 
     def _limited(self, work: Work, record: Incoming) -> None:
         self._metrics.limited.add(self._lane.name)
@@ -213,31 +221,42 @@ class InboxAgent:
         """Return what the users' open sessions are sent."""
         fanout = Fanout(dict(epochs))
         now = round(time.time() * 1000)
-        for (partition, user), rows in work.rows.items():
-            places = self._connections.get(partition, user)
-            devices = [place.device for place in places.values()]
-            work.merged += self._statuses.merged(user, self._log, rows, devices, now)
-            for gateway, sessions, runs in self._runs(places, rows, now):
-                fanout.deliver(gateway, partition, Delivery(user=user, sessions=sessions, runs=runs))
-        for (partition, user), head in work.known.items():
-            if (partition, user) not in work.rows:
-                reminder = [Run(log=self._log, first=head, last=head, reason=GAP)]
-                for (gateway, _), sessions in self._groups(self._connections.get(partition, user)).items():
-                    fanout.deliver(gateway, partition, Delivery(user=user, sessions=sessions, runs=reminder))
+        for one in work.logs.values():
+            if one.rows:
+                places = self._connections.get(one.partition, one.user)
+                if len(one.rows) > 1:
+                    devices = [place.device for place in places.values()]
+                    work.merged += self._statuses.merged(one.user, self._log, one.rows, devices, now)
+                for gateway, sessions, runs in self._runs(places, one, now):
+                    fanout.deliver(gateway, one.partition, Delivery(user=one.user, sessions=sessions, runs=runs))
+            elif one.reminded:
+                reminder = [Run(log=self._log, first=one.head, last=one.head, reason=GAP)]
+                for gateway, sessions in self._by_gateway(self._connections.get(one.partition, one.user)).items():
+                    fanout.deliver(gateway, one.partition, Delivery(user=one.user, sessions=sessions, runs=reminder))
         return fanout
 
-    def _runs(self, places: Sessions, rows: list[Row], now: int) -> list[tuple[str, list[str], list[Run]]]:
+    def _runs(self, places: Sessions, one: LogWork, now: int) -> list[tuple[str, list[str], list[Run]]]:
         """Return (gateway, sessions, runs); devices see the same runs unless a row is for one of them only."""
-        targeted = any(row.device for row in rows)  # what replaces what also depends on the device only then
+        if not one.targeted:
+            runs = runs_of(one.rows, self._log, "", now)
+            return [(gateway, sessions, runs) for gateway, sessions in self._by_gateway(places).items()]
+        by_device: defaultdict[str, Sessions] = defaultdict(dict)  # what replaces what also depends on the device
+        for session, place in places.items():
+            by_device[place.device][session] = place
         return [
-            (gateway, sessions, runs_of(rows, self._log, device, now))
-            for (gateway, device), sessions in self._groups(places, by_device=targeted).items()
+            (gateway, sessions, runs_of(one.rows, self._log, device, now))
+            for device, its in by_device.items()
+            for gateway, sessions in self._by_gateway(its).items()
         ]
 
-    def _groups(self, places: Sessions, *, by_device: bool = False) -> dict[tuple[str, str], list[str]]:
-        """Return the sessions by gateway and device, the device left empty where it does not matter."""
-        groups: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    def _by_gateway(self, places: Sessions) -> dict[str, list[str]]:
+        """Return the sessions by gateway, without those of gateways that are dead."""
+        found: dict[str, list[str]] = {}
+        dead = self._publisher.dead
         for session, place in places.items():
-            if place.gateway not in self._publisher.dead:
-                groups[place.gateway, place.device if by_device else ""].append(session)
-        return groups
+            gateway = place.gateway
+            if gateway in found:
+                found[gateway].append(session)
+            elif gateway not in dead:
+                found[gateway] = [session]
+        return found

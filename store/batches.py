@@ -6,7 +6,8 @@ into one batch go in **rounds**, one after the other, so that a head never runs 
 """
 
 import struct
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from store.buckets import BUCKET_ROWS, bucket_of
@@ -44,13 +45,11 @@ class Segment:
     __slots__ = ("key", "rows", "size", "written")
 
     def __init__(self, append: Append, rows: Sequence[Row], size: int) -> None:
-        log, bucket = append.log.encode(), integer(bucket_of(rows[0].seq))
-        begin = b"".join((integer(len(log)), log, b"\0\0\0\4", bucket))
+        last = rows[-1]
+        self.key, begin = _keys(append.log, bucket_of(last.seq))
         epoch = _LAST(8, append.epoch)
-        *before, last = rows
-        self.key = routing_key(log, bucket)
-        self.written = [b"".join((_ROW_VALUES, begin, *_columns(row), epoch)) for row in before]
         head = _HEAD(8, last.seq, 8, last.src, 8, last.n)
+        self.written = [b"".join((_ROW_VALUES, begin, *_columns(row), epoch)) for row in rows[:-1]]
         self.written.append(b"".join((_LAST_ROW_VALUES, begin, *_columns(last), head, epoch)))
         self.rows = len(rows)
         self.size = size  # bytes, about
@@ -80,6 +79,13 @@ class Group:
 def routing_key(log: bytes, bucket: bytes) -> bytes:
     """Return the partition key (log, bucket) as Cassandra hashes it."""
     return b"".join((short(len(log)), log, b"\0\0\4", bucket, b"\0"))
+
+
+@lru_cache(50_000)
+def _keys(log: str, bucket: int) -> tuple[bytes, bytes]:
+    """Return the routing key of a bucket, and the same as the first two values of each of its rows."""
+    name, number = log.encode(), integer(bucket)
+    return routing_key(name, number), b"".join((integer(len(name)), name, integer(4), number))
 
 
 def rounds(appends: Sequence[Append], replica: Callable[[bytes], Hashable]) -> list[list[Group]]:
@@ -124,12 +130,18 @@ def batch(group: Group, put_row: bytes, put_last_row: bytes) -> Any:
     return unlogged(group.rows, b"".join(parts), group.segments[0].key)
 
 
-def _cut(append: Append) -> Iterator[tuple[list[Row], int]]:
+def _cut(append: Append) -> Iterable[tuple[list[Row], int]]:
     """Cut the rows of a log into what fits a batch and a bucket, each with its size in bytes."""
+    if len(append.rows) == 1:  # as nearly always
+        return ((append.rows, _size(append.log, append.rows[0])),)
+    return _cut_many(append)
+
+
+def _cut_many(append: Append) -> Iterator[tuple[list[Row], int]]:
     rows: list[Row] = []
     size = 0
     for row in append.rows:
-        cost = STATEMENT_BYTES + len(append.log) + len(row.key) + len(row.device) + len(row.frame)
+        cost = _size(append.log, row)
         full = len(rows) == BATCH_ROWS or size + cost > BATCH_BYTES
         if rows and (full or row.seq % BUCKET_ROWS == 0):
             yield rows, size
@@ -137,6 +149,10 @@ def _cut(append: Append) -> Iterator[tuple[list[Row], int]]:
         rows.append(row)
         size += cost
     yield rows, size
+
+
+def _size(log: str, row: Row) -> int:
+    return STATEMENT_BYTES + len(log) + len(row.key) + len(row.device) + len(row.frame)
 
 
 def _columns(row: Row) -> tuple[bytes, ...]:

@@ -39,12 +39,13 @@ class LogState(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Incoming(msgspec.Struct, frozen=True, gc=False):
-    """A record as the rule sees it; `key` is what recognises a repeat, empty if nothing does."""
+    """A record as the rule sees it; `key` is what recognises a repeat, empty if nothing does, `print` its hash."""
 
     src: int
     ts: int
     id: str
     key: str
+    print: bytes
     digest: bytes
     notification: Notification
 
@@ -110,6 +111,7 @@ def incoming(
         ts=ts,
         id=repeat_key or position_id(ts, topic_number, partition, offset),
         key=repeat_key,
+        print=fingerprint(repeat_key),
         digest=blake2b(encode(notification), digest_size=8).digest() if repeat_key else b"",
         notification=notification,
     )
@@ -122,9 +124,8 @@ def fingerprint(key: str) -> bytes:
     return (crc32(key.encode()) & 0xFFFF or 1).to_bytes(2, "little")
 
 
-def _printed(prints: bytes, key: str) -> bool:
-    """Say whether an id's fingerprint is among some."""
-    wanted = fingerprint(key)
+def _printed(prints: bytes, wanted: bytes) -> bool:
+    """Say whether a fingerprint is among some."""
     at = prints.find(wanted)
     while at % 2:  # the end of one and the beginning of the next; -1, not found, is odd as well
         if at < 0:
@@ -143,7 +144,7 @@ def anchored(epoch: int, head: Head) -> LogState:
 def needs_rows(state: LogState, records: Iterable[Incoming]) -> bool:
     """Say whether the rows have to be read to judge these records: some may have been judged, or an id used, before."""
     for record in records:  # noqa: SIM110 - a generator costs more than the question
-        if record.src <= state.src or (record.key and _printed(state.prints, record.key)):
+        if record.src <= state.src or (record.key and _printed(state.prints, record.print)):
             return True
     return False
 
@@ -154,19 +155,20 @@ class _Fold:
     def __init__(self, state: LogState, marks: Sequence[Mark], limit: Limit | None) -> None:
         self.seq, self.src, self.n, self.tat = state.seq, state.src, state.n, state.tat
         self.limit = limit
-        self.prints = bytearray(state.prints)
-        self.by_src = {mark.src: mark for mark in marks}
-        self.by_key = {mark.key: mark for mark in reversed(marks) if mark.key}
+        self.prints: list[bytes] = []  # of rows that are new
+        self.by_src = {mark.src: mark for mark in marks} if marks else {}
+        self.by_key: dict[str, Mark | Row] = {mark.key: mark for mark in reversed(marks) if mark.key} if marks else {}
 
     def judge(self, record: Incoming, log: str) -> Verdict:
         try:
-            return self._judge(record, log)
+            if record.src > self.src:
+                return self._refusal(record) or self._append(record, log)
+            return self._judged(record, log)
         except Exception as exc:  # noqa: BLE001  # one record must not stop its partition
             return Failed(f"{type(exc).__name__}: {exc}")
 
-    def _judge(self, record: Incoming, log: str) -> Verdict:
-        if record.src > self.src:
-            return self._refusal(record) or self._append(record, log)
+    def _judged(self, record: Incoming, log: str) -> Verdict:
+        """Judge a record again."""
         if mark := self.by_src.get(record.src):
             return Known(mark)
         if refusal := self._refusal(record):
@@ -186,9 +188,9 @@ class _Fold:
     def _append(self, record: Incoming, log: str) -> Appended | Limited:
         row = self._row(record, log)
         self.seq, self.src, self.n, self.tat = row.seq, record.src, row.n, row.tat
-        self.prints += fingerprint(record.key)
+        self.prints.append(record.print)
         if record.key:
-            self.by_key[record.key] = row.mark()
+            self.by_key[record.key] = row
         return Limited(row) if row.skip else Appended(row)
 
     def _row(self, record: Incoming, log: str) -> Row:
@@ -225,6 +227,6 @@ def fold(
     """
     work = _Fold(state, marks, limit)
     verdicts = [work.judge(record, log) for record in records]
-    prints = bytes(work.prints[-2 * RECENT :])
+    prints = b"".join((state.prints, *work.prints))[-2 * RECENT :]
     after = LogState(epoch=state.epoch, seq=work.seq, src=work.src, n=work.n, prints=prints, tat=work.tat)
     return after, verdicts

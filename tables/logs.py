@@ -28,42 +28,40 @@ class LogTable:
 
     def __init__(self, files: Scratch) -> None:
         self._files = files
-        self._leaving: dict[bytes, LogState] = {}  # no more in memory for their own sake, and not yet in the files
-        self._kept: Kept[LogState] = Kept(self._leaving.__setitem__)
+        self._leaving: dict[str, LogState] = {}  # no more in memory for their own sake, and not yet in the files
+        self._kept: Kept[str, LogState] = Kept(self._leaving.__setitem__)
 
     def get(self, log: str, epoch: int) -> LogState | None:
         """Return the state of a log if it was written under `epoch`, else None: ask the store.
 
         Raises `TableBroken`.
         """
-        key = log.encode()
-        state: Any = self._kept.get(key)
+        state: Any = self._kept.get(log)
         if state is UNKNOWN:
-            state = self._found(key)
+            state = self._found(log)
         return state if state is not None and state.epoch == epoch else None
 
-    def _found(self, key: bytes) -> LogState | None:
+    def _found(self, log: str) -> LogState | None:
         """Return a state that had left, and keep it again."""
-        state = self._leaving.pop(key, None)
-        if state is None and (found := self._files.get(key)) is not None:
+        state = self._leaving.pop(log, None)
+        if state is None and (found := self._files.get(log.encode())) is not None:
             state = _decode(found)
         if state is not None:
-            self._kept.keep(key, state)
+            self._kept.keep(log, state)
             self._make_room()
         return state
 
     def write(self, states: Mapping[str, LogState]) -> None:
         """Take states as they are now. Raises `TableBroken` or `DiskFull`."""
         for log, state in states.items():
-            key = log.encode()
             if self._leaving:
-                self._leaving.pop(key, None)
-            self._kept.keep(key, state)
+                self._leaving.pop(log, None)
+            self._kept.keep(log, state)
         self._make_room()
 
     def _make_room(self) -> None:
         if len(self._leaving) >= LEAVING:
-            self._files.write((key, _encode(state)) for key, state in self._leaving.items())
+            self._files.write((log.encode(), _encode(state)) for log, state in self._leaving.items())
             self._leaving.clear()
 
     def clear(self) -> None:

@@ -25,7 +25,7 @@ class Values(Generic[_T]):
         self._rocks = rocks
         self._encode = encode
         self._decode = decode
-        self._kept: Kept[_T | None] = Kept()
+        self._kept: Kept[bytes, _T | None] = Kept()
         rocks.on_recovery = self._kept.clear
 
     def get(self, partition: int, key: bytes) -> _T | None:

@@ -91,7 +91,7 @@ def old_epochs_believed() -> None:
     """A worker keeps its table when its partitions go to another, and believes it under any epoch."""
 
     def get(self: Any, log: str, epoch: int) -> Any:
-        state = self._kept.get(log.encode())
+        state = self._kept.get(log)
         return None if state is UNKNOWN else msgspec.structs.replace(state, epoch=epoch)
 
     patch(LogTable, "get", get)

@@ -27,7 +27,9 @@ def head(offset: int, incarnation: int = 1, key: str = "") -> Head:
 
 
 def record(offset: int, key: str = "") -> Incoming:
-    return Incoming(src=source(1, offset), ts=1, id="i", key=key, digest=b"", notification=Notification(user="u"))
+    return Incoming(
+        src=source(1, offset), ts=1, id="i", key=key, print=b"", digest=b"", notification=Notification(user="u")
+    )
 
 
 async def test_what_lies_below_the_end_is_fine_and_asked_for_once() -> None:
