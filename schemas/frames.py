@@ -207,6 +207,7 @@ def _to_the_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+@lru_cache(256)  # Kafka gives the records of a batch one time
 def rfc3339(ms: int) -> str:
     """Return milliseconds since 1970 as RFC 3339 in UTC, with milliseconds."""
     return f"{_to_the_second(ms // 1000)}.{ms % 1000:03d}Z"

@@ -158,14 +158,16 @@ class Runner:
     def _take(self, first: Any, queue: Any) -> list[Any]:
         """Return the records that wait, without those of an assignment that has ended."""
         messages: list[Any] = []
-        size, message = 0, first
-        generation, flow = self._app.consumer_generation_id, self._app.flow_control
+        size, message, waiting = 0, first, queue.qsize()
+        generation = self._app.consumer_generation_id if self._app.flow_control.is_active() else None
+        limit = self._slice.limit
         while True:
-            if flow.is_active() and message.generation_id == generation:
+            if generation is not None and message.generation_id == generation:
                 messages.append(message)
                 size += len(message.value or b"")
-            if len(messages) >= self._slice.limit or size >= BATCH_BYTES or queue.empty():
+            if len(messages) >= limit or size >= BATCH_BYTES or not waiting:
                 return messages
+            waiting -= 1
             message = queue.get_nowait()
 
     async def _run(self, messages: list[Any]) -> None:

@@ -39,8 +39,8 @@ class Queue:
         self.ended = True
         self._changed.set()
 
-    def empty(self) -> bool:
-        return not self._items
+    def qsize(self) -> int:
+        return len(self._items)
 
     def get_nowait(self) -> Any:
         return self._items.popleft()
