@@ -122,10 +122,11 @@ async def bench_fairness(ready: Ready, *, quick: bool) -> Figures:
 
 async def bench_ladder(start: Start, *, quick: bool) -> Figures:
     """Print the latency at shares of the capacity, each on a deployment that the search has not filled."""
+    seconds = 5 if quick else 15
     async with start() as ready:
-        capacity = await ladder.capacity(ready)
+        capacity = await ladder.capacity(ready, seconds=seconds)
     async with start() as ready:
-        rungs = await ladder.run(ready, capacity, seconds=5 if quick else 15)
+        rungs = await ladder.run(ready, capacity, seconds=seconds)
     rows = [
         (f"{one.share:.0%}", f"{one.rate:,.0f}", one.append.p50, one.append.p99, one.due_p50, one.due_p99, one.wrong)
         for one in rungs

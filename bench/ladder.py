@@ -24,7 +24,6 @@ from cli.tokens import make_token
 CLIENTS = 1_000  # of the crowd
 WATCHED = 50  # users beside them, who look at the append time
 SLOWEST, STEP = 500.0, 1.25  # records/s at which the search for the capacity begins, and from one rate to the next
-LASTS = 4.0  # s of each
 BEHIND = 0.5  # s in which everything has to have arrived after the last record
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 WARM_UP = 2.0  # s that are not counted
@@ -86,13 +85,13 @@ async def _ladder(ready: Ready, watch: Stopwatch) -> AsyncIterator[tuple[_Ladder
         await swarm.leave()
 
 
-async def capacity(ready: Ready) -> float:
-    """Return the highest of the rates that a deployment keeps up with. Raises `TimeoutError`."""
+async def capacity(ready: Ready, *, seconds: float) -> float:
+    """Return the highest of the rates that a deployment keeps up with for so many seconds. Raises `TimeoutError`."""
     async with _ladder(ready, Stopwatch("normal")) as (ladder, _):
         rate = SLOWEST
         await ladder.offer(rate, WARM_UP)
         await ladder.catch_up()
-        while await ladder.offer(rate, LASTS):
+        while await ladder.offer(rate, seconds):
             rate *= STEP
         await ladder.catch_up()
         return rate / STEP
