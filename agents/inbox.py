@@ -111,7 +111,7 @@ class InboxAgent:
         user = record.notification.user
         one = work.logs.get(user)
         if one is None:
-            one = work.logs[user] = LogWork(home, user, log_key(self._log, user))
+            one = work.logs[user] = LogWork(message.partition, user, log_key(self._log, user))
         one.messages.append(message)
         one.records.append(record)
 
