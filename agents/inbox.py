@@ -237,6 +237,8 @@ class InboxAgent:
 
     def _runs(self, places: Sessions, one: LogWork, now: int) -> list[tuple[str, list[str], list[Run]]]:
         """Return (gateway, sessions, runs); devices see the same runs unless a row is for one of them only."""
+        if not places:
+            return []
         if not one.targeted:
             runs = runs_of(one.rows, self._log, "", now)
             return [(gateway, sessions, runs) for gateway, sessions in self._by_gateway(places).items()]

@@ -200,7 +200,6 @@ class Backends(mode.Service):  # type: ignore[misc]  # mode has no type informat
 
     async def _open(self) -> None:
         worker, opened = self._worker, self._opened
-        worker.handed_over()  # whatever an earlier process owned
         opened.enter_context(Watchdog(worker.watch, "worker"))
         host = worker.settings.metrics_host
         health = await start_health(worker.settings.metrics_port, {"partitions": worker.not_ready}, host=host)

@@ -17,7 +17,7 @@ FETCH_BYTES: Final = 128 * 1024  # of one partition in one fetch: a backlog of `
 
 
 def data_folder(settings: Settings, role: str) -> Path:
-    """Return where a worker keeps its tables. Two workers never share one: RocksDB locks it."""
+    """Return where a worker keeps its tables. Two workers never share one: RocksDB locks what has a changelog."""
     return Path(settings.data).absolute() / "tables" / (settings.instance or role)
 
 

@@ -1,1 +1,1 @@
-"""What a worker remembers of the logs it owns: one RocksDB table a module, its docstring names its single writer."""
+"""What a worker remembers of what it owns: `connections` and `logs`, whose docstrings name their single writers."""

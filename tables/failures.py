@@ -10,7 +10,7 @@ FULL: Final = "IO error: No space left"  # how RocksDB begins to say that the di
 
 
 class TableBroken(TocsinError):
-    """The files of a table are broken; the next start makes them again from the changelog."""
+    """The files of a table are broken; the next start makes them again."""
 
 
 class DiskFull(TocsinError):

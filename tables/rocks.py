@@ -79,7 +79,7 @@ class RocksTable:
 
     def get(self, partition: int, key: bytes) -> bytes | None:
         """Return the value of a key of an owned partition. Raises `TableBroken`."""
-        try:  # twice a record: a context costs as much as what it is about
+        try:  # often: a context costs as much as what it is about
             value: bytes | None = self._open(partition).get(key)
         except Exception as exc:
             if meaning := self._noticed(partition, exc):

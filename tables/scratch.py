@@ -60,12 +60,11 @@ class Scratch:
         options.set_write_buffer_size(WRITES)
         options.set_max_write_buffer_number(2)
         bound(options, BLOOM_BITS)
+        self.clear()
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         return rocksdict.Rdict(str(self._folder), options)
 
     def clear(self) -> None:
-        """Throw everything away, also what an earlier process left."""
-        if self._files is not None:
-            self._files.close()
-            self._files = None
+        """Throw everything away, also what an earlier process left. Never fails: what stays is in nobody's way."""
+        self._files = None  # and not `close`, which raises where what is in memory cannot be written
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,6 +1,6 @@
 """The values of a table as objects, of which the ones used last are kept as they are.
 
-A worker asks for two values a record, and most users who get one get another soon. What is kept is what the files hold,
+A worker asks for a value a record, and most users who get one get another soon. What is kept is what the files hold,
 for values change in two ways only: by `write`, and by a recovery, after which nothing is kept.
 """
 

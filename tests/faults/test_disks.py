@@ -55,7 +55,7 @@ def disk(folder: Path, megabytes: int) -> Iterator[Disk]:
 async def test_a_worker_on_a_full_disk_says_so_and_goes_on_when_there_is_space_again(
     cluster: MakeCluster, out: Path
 ) -> None:
-    prepared = cluster(workers=1, gateways=1, store="sqlite")
+    prepared = cluster(workers=1, gateways=1, store="sqlite", mutant="little_memory")
     with disk(prepared.tables("worker-0"), megabytes=64) as small:
         async with (
             prepared as running,

@@ -163,7 +163,7 @@ def test_helpers_of_the_transport_are_there() -> None:
 
 async def test_parts_of_the_store_are_as_they_were(tmp_path: Path) -> None:
     app = make_app(Settings(data=str(tmp_path)), "inbox", partitions=2)
-    store = RocksTable(app, "logs", partitions=2)._faust.data
+    store = RocksTable(app, "sums", partitions=2)._faust.data
     assert type(store) is rocksdb.Store
     assert store.offset_key == b"__faust\0offset__"
     assert parameters(store._db_for_partition) == "partition"
@@ -171,4 +171,4 @@ async def test_parts_of_the_store_are_as_they_were(tmp_path: Path) -> None:
     assert parameters(rocksdb.RocksDBOptions.open) == "self, path, read_only"
     source = inspect.getsource(rocksdb.Store._open_for_partition)
     assert "self.rocksdb_options.open(" in source
-    assert store.partition_path(1).name == "logs-1.db"
+    assert store.partition_path(1).name == "sums-1.db"

@@ -35,7 +35,7 @@ def test_old_files_may_hold_keys_that_were_deleted_unless_nothing_has_happened_s
     assert distrust(9, 0, 10, age=TRUSTED + 1) is None
 
 
-CHANGELOG = TP("tocsin-inbox-logs-changelog", 0)
+CHANGELOG = TP("tocsin-inbox-sums-changelog", 0)
 
 
 class Consumer:
@@ -66,7 +66,7 @@ async def app(tmp_path: Path) -> AsyncIterator[Any]:
 
 @pytest.fixture
 def table(app: Any) -> RocksTable:
-    return RocksTable(app, "logs", partitions=2)
+    return RocksTable(app, "sums", partitions=2)
 
 
 def records(*offsets: int, value: bytes | None = b"v") -> list[Any]:
