@@ -131,8 +131,6 @@ async def a_record_in_another_partition(scene: Scene) -> None:
     scene.run.load.send(scene.victim, partition=wrong)
     await scene.acknowledged(4 + MANY)
     await scene.seen_by_witnesses()
-    scene.send()
-    await scene.seen_by_witnesses()
 
 
 async def the_last_publish_is_lost(scene: Scene) -> None:
