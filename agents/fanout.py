@@ -1,8 +1,11 @@
 """What of a micro-batch goes to which gateway: effects gathered by gateway and partition."""
 
 from collections import defaultdict
+from collections.abc import Container, Sequence
 
-from schemas.bus import Answer, Delivery, Opening, Part
+from schemas.bus import Answer, Delivery, Opening, Part, Run
+from schemas.rows import Row
+from streams.connections import Sessions, runs_of
 
 PART_DELIVERIES = 200  # deliveries a part, so that a message can be cut between parts
 
@@ -39,3 +42,38 @@ class Fanout:
         for (gateway, _), parts in self._parts.items():
             by_gateway[gateway] += parts
         return dict(by_gateway)
+
+
+def by_gateway(places: Sessions, dead: Container[str]) -> dict[str, list[str]]:
+    """Return the sessions by gateway, without those of gateways that are dead."""
+    found: dict[str, list[str]] = {}
+    for session, place in places.items():
+        gateway = place.gateway
+        if gateway in found:
+            found[gateway].append(session)
+        elif gateway not in dead:
+            found[gateway] = [session]
+    return found
+
+
+def sendings(
+    places: Sessions, dead: Container[str], rows: Sequence[Row], log: str, now_ms: int, *, targeted: bool
+) -> list[tuple[str, list[str], list[Run]]]:
+    """Return (gateway, sessions, runs) for entries of one user.
+
+    Devices see the same runs unless some of the rows are `targeted`, each at one of them: then what replaces what also
+    depends on the device.
+    """
+    if not places:
+        return []
+    if not targeted:
+        runs = runs_of(rows, log, "", now_ms)
+        return [(gateway, sessions, runs) for gateway, sessions in by_gateway(places, dead).items()]
+    by_device: defaultdict[str, Sessions] = defaultdict(dict)
+    for session, place in places.items():
+        by_device[place.device][session] = place
+    return [
+        (gateway, sessions, runs_of(rows, log, device, now_ms))
+        for device, its in by_device.items()
+        for gateway, sessions in by_gateway(its, dead).items()
+    ]

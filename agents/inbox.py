@@ -3,20 +3,18 @@
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from agents.fanout import Fanout
+from agents.fanout import Fanout, by_gateway, sendings
 from agents.parts import Parts
 from agents.work import LogWork, Work
 from schemas.bus import GAP, Delivery, Run
 from schemas.errors import BadRecord
 from schemas.logs import inbox_log, log_key
 from schemas.rows import Append
-from streams.connections import Sessions, runs_of
 from streams.inbox import (
     POSITION_HEADER,
     Appended,
@@ -220,45 +218,20 @@ class InboxAgent:
     def _fanout(self, work: Work, epochs: Mapping[int, int]) -> Fanout:
         """Return what the users' open sessions are sent."""
         fanout = Fanout(dict(epochs))
+        dead = self._publisher.dead
         now = round(time.time() * 1000)
         for one in work.logs.values():
-            if one.rows:
-                places = self._connections.get(one.partition, one.user)
+            if not (one.rows or one.reminded):
+                continue
+            places = self._connections.get(one.partition, one.user)
+            if not one.rows:
+                reminder = [Run(log=self._log, first=one.head, last=one.head, reason=GAP)]
+                sent = [(gateway, sessions, reminder) for gateway, sessions in by_gateway(places, dead).items()]
+            else:
                 if len(one.rows) > 1:
                     devices = [place.device for place in places.values()]
                     work.merged += self._statuses.merged(one.user, self._log, one.rows, devices, now)
-                for gateway, sessions, runs in self._runs(places, one, now):
-                    fanout.deliver(gateway, one.partition, Delivery(user=one.user, sessions=sessions, runs=runs))
-            elif one.reminded:
-                reminder = [Run(log=self._log, first=one.head, last=one.head, reason=GAP)]
-                for gateway, sessions in self._by_gateway(self._connections.get(one.partition, one.user)).items():
-                    fanout.deliver(gateway, one.partition, Delivery(user=one.user, sessions=sessions, runs=reminder))
+                sent = sendings(places, dead, one.rows, self._log, now, targeted=one.targeted)
+            for gateway, sessions, runs in sent:
+                fanout.deliver(gateway, one.partition, Delivery(user=one.user, sessions=sessions, runs=runs))
         return fanout
-
-    def _runs(self, places: Sessions, one: LogWork, now: int) -> list[tuple[str, list[str], list[Run]]]:
-        """Return (gateway, sessions, runs); devices see the same runs unless a row is for one of them only."""
-        if not places:
-            return []
-        if not one.targeted:
-            runs = runs_of(one.rows, self._log, "", now)
-            return [(gateway, sessions, runs) for gateway, sessions in self._by_gateway(places).items()]
-        by_device: defaultdict[str, Sessions] = defaultdict(dict)  # what replaces what also depends on the device
-        for session, place in places.items():
-            by_device[place.device][session] = place
-        return [
-            (gateway, sessions, runs_of(one.rows, self._log, device, now))
-            for device, its in by_device.items()
-            for gateway, sessions in self._by_gateway(its).items()
-        ]
-
-    def _by_gateway(self, places: Sessions) -> dict[str, list[str]]:
-        """Return the sessions by gateway, without those of gateways that are dead."""
-        found: dict[str, list[str]] = {}
-        dead = self._publisher.dead
-        for session, place in places.items():
-            gateway = place.gateway
-            if gateway in found:
-                found[gateway].append(session)
-            elif gateway not in dead:
-                found[gateway] = [session]
-        return found

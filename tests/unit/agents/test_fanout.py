@@ -3,8 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.fanout import PART_DELIVERIES, Fanout
+from agents.fanout import PART_DELIVERIES, Fanout, sendings
 from schemas.bus import Answer, Delivery, Opening, Run
+from schemas.rows import Row
+from streams.connections import Place, runs_of
 
 
 def delivery(number: int) -> Delivery:
@@ -57,3 +59,28 @@ def test_parts_of_several_fanouts_share_nothing() -> None:
     second.open("g", 0, Opening("s", "e", []))
     assert first.parts()["g"][0].openings == []
     assert second.parts()["g"][0].deliveries == []
+
+
+places = st.dictionaries(
+    st.sampled_from("abcdef"), st.builds(Place, st.sampled_from(["g1", "g2", "g3"]), st.sampled_from(["phone", "web"]))
+)
+rows = st.lists(st.tuples(st.sampled_from(["", "phone", "web"]), st.sampled_from(["", "k"])), min_size=1, max_size=4)
+
+
+@given(places, rows, st.sets(st.sampled_from(["g1", "g2"])))
+def test_every_session_is_sent_what_its_device_sees(
+    sessions: dict[str, Place], made: list[tuple[str, str]], dead: set[str]
+) -> None:
+    entries = [
+        Row(seq, seq, seq, "", b"", 1, 0, device, b'{"id":"i","collapse_key":"%s"}' % key.encode())
+        for seq, (device, key) in enumerate(made, 1)
+    ]
+    targeted = any(device for device, _ in made)
+    sent = sendings(sessions, dead, entries, "inbox/bulk", 5, targeted=targeted)
+    got = {session: (gateway, runs) for gateway, names, runs in sent for session in names}
+    assert got == {
+        session: (place.gateway, runs_of(entries, "inbox/bulk", place.device, 5))
+        for session, place in sessions.items()
+        if place.gateway not in dead
+    }
+    assert sum(len(names) for _, names, _ in sent) == len(got)
