@@ -33,7 +33,7 @@ from streams.settings import Settings
 from streams.topics import Topics
 from streams.turnstile import Beside, Turnstile
 from tables.connections import ConnectionTable
-from tables.logs import LogTable
+from tables.logs import LogTable, subscribe_to_changelog
 from tables.scratch import Scratch
 from telemetry import garbage
 from telemetry.health import start_health
@@ -73,6 +73,7 @@ class InboxWorker:
         self.app.consumer.exact_ends = settings.exact_ends()
         self._sources = Sources(self.app.consumer.highwaters, exact=settings.exact_ends())
         self.watch = Watch(settings.stuck)
+        subscribe_to_changelog(self.app, partitions=self._partitions)
         self._limits = {lane: settings.limit(lane) for lane in LANES}
         self._worker_limit = settings.limit("worker")
         self._parts = Parts(

@@ -6,6 +6,9 @@ The table is a cache of a fold of the store's rows. A state says under which epo
 the epoch that the worker holds now is believed, and everything else is read from the store again at first touch. Every
 assignment has epochs of its own, so no other worker and no later assignment could use what is here: the table has no
 changelog, and is empty at each start. The states used last are objects in memory, the others are in files.
+
+It had one once. Faust shares topics out by who subscribes to them, so while workers that still write it may be in the
+group, all have to subscribe to it: else sources and changelogs of a partition go to different workers.
 """
 
 from collections.abc import Mapping
@@ -15,12 +18,18 @@ import msgspec
 
 from streams.inbox import LogState
 from tables.kept import UNKNOWN, Kept
+from tables.rocks import RocksTable
 from tables.scratch import Scratch
 
 LEAVING: Final = 256  # states that go to the files at once
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(LogState).decode
+
+
+def subscribe_to_changelog(app: Any, *, partitions: int) -> None:
+    """Subscribe to the changelog that earlier versions write."""
+    RocksTable(app, "logs", partitions=partitions)
 
 
 class LogTable:

@@ -65,10 +65,11 @@ def test_control_records_and_dead_letters_fit_into_their_topics() -> None:
 
 def test_every_table_has_a_compacted_changelog_under_the_name_that_faust_gives_it() -> None:
     wanted = {w.name: w for w in load_topics().wanted("p.", "dev")}
-    log = wanted["p.tocsin-inbox-connections-changelog"]
-    assert log.config["cleanup.policy"] == "compact"
-    assert "retention.ms" not in log.config
-    assert not log.source
+    for table in ("connections", "logs"):
+        log = wanted[f"p.tocsin-inbox-{table}-changelog"]
+        assert log.config["cleanup.policy"] == "compact"
+        assert "retention.ms" not in log.config
+        assert not log.source
 
 
 def test_only_what_a_role_consumes_is_a_source() -> None:
