@@ -22,3 +22,10 @@ async def test_what_it_knew_of_logs_goes_with_its_partitions(tmp_path: Path) -> 
     worker.handed_over()
     assert not any(logs.get(f"inbox/normal/u{number}", 7) for number in range(4))
     assert not folder.exists()
+
+
+async def test_it_subscribes_to_what_earlier_versions_do(tmp_path: Path) -> None:
+    worker = InboxWorker(Settings(data=str(tmp_path)), load_topics(), cast("Any", None))
+    assert sorted(worker.app.tables.files) == [
+        "tocsin-inbox-connections-changelog", "tocsin-inbox-logs-changelog",
+    ]  # fmt: skip
