@@ -1,17 +1,26 @@
-"""What a worker forgets when its partitions are given up."""
+"""A worker put together: what it subscribes to, and what it forgets when its partitions are given up."""
 
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
 
+import pytest
+from prometheus_client import CollectorRegistry
+
 from agents.worker import InboxWorker
 from streams.inbox import LogState
 from streams.settings import Settings
 from streams.topics import load_topics
+from telemetry.worker import WorkerMetrics
 
 
-async def test_what_it_knew_of_logs_goes_with_its_partitions(tmp_path: Path) -> None:
-    worker = InboxWorker(Settings(data=str(tmp_path)), load_topics(), cast("Any", None))
+@pytest.fixture
+async def worker(tmp_path: Path) -> InboxWorker:
+    with patch("agents.worker.WorkerMetrics", lambda: WorkerMetrics(CollectorRegistry())):
+        return InboxWorker(Settings(data=str(tmp_path)), load_topics(), cast("Any", None))
+
+
+async def test_what_it_knew_of_logs_goes_with_its_partitions(worker: InboxWorker, tmp_path: Path) -> None:
     logs = worker._parts.logs
     with patch("tables.kept.KEPT", 1), patch("tables.logs.LEAVING", 1):
         for number in range(4):
@@ -24,8 +33,5 @@ async def test_what_it_knew_of_logs_goes_with_its_partitions(tmp_path: Path) -> 
     assert not folder.exists()
 
 
-async def test_it_subscribes_to_what_earlier_versions_do(tmp_path: Path) -> None:
-    worker = InboxWorker(Settings(data=str(tmp_path)), load_topics(), cast("Any", None))
-    assert sorted(worker.app.tables.files) == [
-        "tocsin-inbox-connections-changelog", "tocsin-inbox-logs-changelog",
-    ]  # fmt: skip
+async def test_it_subscribes_to_what_earlier_versions_do(worker: InboxWorker) -> None:
+    assert {"tocsin-inbox-connections-changelog", "tocsin-inbox-logs-changelog"} == set(worker.app.tables.files)
