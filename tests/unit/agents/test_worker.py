@@ -17,7 +17,9 @@ from telemetry.worker import WorkerMetrics
 @pytest.fixture
 async def worker(tmp_path: Path) -> InboxWorker:
     with patch("agents.worker.WorkerMetrics", lambda: WorkerMetrics(CollectorRegistry())):
-        return InboxWorker(Settings(data=str(tmp_path)), load_topics(), cast("Any", None))
+        made = InboxWorker(Settings(data=str(tmp_path)), load_topics(), cast("Any", None))
+    made.app.consumer._thread.thread_loop.close()  # the loop of a thread that was never started
+    return made
 
 
 async def test_what_it_knew_of_logs_goes_with_its_partitions(worker: InboxWorker, tmp_path: Path) -> None:
