@@ -57,16 +57,15 @@ def by_gateway(places: Sessions, dead: Container[str]) -> dict[str, list[str]]:
 
 
 def sendings(
-    places: Sessions, dead: Container[str], rows: Sequence[Row], log: str, now_ms: int, *, targeted: bool
+    places: Sessions, dead: Container[str], rows: Sequence[Row], log: str, now_ms: int
 ) -> list[tuple[str, list[str], list[Run]]]:
     """Return (gateway, sessions, runs) for entries of one user.
 
-    Devices see the same runs unless some of the rows are `targeted`, each at one of them: then what replaces what also
-    depends on the device.
+    Devices see the same runs unless a row is for one of them only: then what replaces what also depends on the device.
     """
     if not places:
         return []
-    if not targeted:
+    if not [row for row in rows if row.device]:
         runs = runs_of(rows, log, "", now_ms)
         return [(gateway, sessions, runs) for gateway, sessions in by_gateway(places, dead).items()]
     by_device: defaultdict[str, Sessions] = defaultdict(dict)

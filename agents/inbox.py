@@ -81,7 +81,7 @@ class InboxAgent:
         parts = self._fanout(work, epochs).parts()
         await self._producer.emit(work.merged)  # before the publish: what was shown would not be merged a second time
         await asyncio.gather(self._publisher.publish(parts), self._producer.emit(work.emits))
-        self._logs.write(work.states)
+        self._logs.write({one.key: one.after for one in work.logs.values() if one.asked or one.after != one.before})
 
     def _sort(self, message: Any, work: Work) -> None:
         """Decode a record, or send it on to its home partition or to the dead letters."""
@@ -137,10 +137,7 @@ class InboxAgent:
         if asked:
             await self._ask(asked, epochs)
         for one in work.logs.values():
-            after, verdicts = fold(one.before, one.marks, one.records, self._log, self._lane.limit)
-            if one.asked or after != one.before:
-                work.states[one.key] = after
-            one.head = after.seq
+            one.after, verdicts = fold(one.before, one.marks, one.records, self._log, self._lane.limit)
             self._apply(work, one, verdicts)
 
     async def _ask(self, logs: list[LogWork], epochs: Mapping[int, int]) -> None:
@@ -161,10 +158,8 @@ class InboxAgent:
                 appended += 1
             else:
                 self._apply_other(work, one, message, record, verdict)
-            if record.notification.device:
-                one.targeted = True
-                if isinstance(verdict, Appended | Known):
-                    work.targeted.append((one.partition, record))
+            if record.notification.device and isinstance(verdict, Appended | Known):
+                work.targeted.append((one.partition, record))
         if appended:
             self._metrics.entries.add(self._lane.name, appended)
 
@@ -225,13 +220,13 @@ class InboxAgent:
                 continue
             places = self._connections.get(one.partition, one.user)
             if not one.rows:
-                reminder = [Run(log=self._log, first=one.head, last=one.head, reason=GAP)]
+                reminder = [Run(log=self._log, first=one.after.seq, last=one.after.seq, reason=GAP)]
                 sent = [(gateway, sessions, reminder) for gateway, sessions in by_gateway(places, dead).items()]
             else:
                 if len(one.rows) > 1:
                     devices = [place.device for place in places.values()]
                     work.merged += self._statuses.merged(one.user, self._log, one.rows, devices, now)
-                sent = sendings(places, dead, one.rows, self._log, now, targeted=one.targeted)
+                sent = sendings(places, dead, one.rows, self._log, now)
             for gateway, sessions, runs in sent:
                 fanout.deliver(gateway, one.partition, Delivery(user=one.user, sessions=sessions, runs=runs))
         return fanout

@@ -75,8 +75,7 @@ def test_every_session_is_sent_what_its_device_sees(
         Row(seq, seq, seq, "", b"", 1, 0, device, b'{"id":"i","collapse_key":"%s"}' % key.encode())
         for seq, (device, key) in enumerate(made, 1)
     ]
-    targeted = any(device for device, _ in made)
-    sent = sendings(sessions, dead, entries, "inbox/bulk", 5, targeted=targeted)
+    sent = sendings(sessions, dead, entries, "inbox/bulk", 5)
     got = {session: (gateway, runs) for gateway, names, runs in sent for session in names}
     assert got == {
         session: (place.gateway, runs_of(entries, "inbox/bulk", place.device, 5))
