@@ -83,7 +83,10 @@ def routing_key(log: bytes, bucket: bytes) -> bytes:
 
 @lru_cache(50_000)
 def _keys(log: str, bucket: int) -> tuple[bytes, bytes]:
-    """Return the routing key of a bucket, and the same as the first two values of each of its rows."""
+    """Return the routing key of a bucket, and the same as the first two values of each of its rows.
+
+    About 500 bytes are kept of each; a log that has an entry mostly gets another one soon.
+    """
     name, number = log.encode(), integer(bucket)
     return routing_key(name, number), b"".join((integer(len(name)), name, integer(4), number))
 

@@ -159,10 +159,10 @@ class Runner:
         """Return the records that wait, without those of an assignment that has ended."""
         messages: list[Any] = []
         size, message, waiting = 0, first, queue.qsize()
-        generation = self._app.consumer_generation_id if self._app.flow_control.is_active() else None
+        active, generation = self._app.flow_control.is_active(), self._app.consumer_generation_id
         limit = self._slice.limit
         while True:
-            if generation is not None and message.generation_id == generation:
+            if active and message.generation_id == generation:
                 messages.append(message)
                 size += len(message.value or b"")
             if len(messages) >= limit or size >= BATCH_BYTES or not waiting:

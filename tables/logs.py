@@ -63,8 +63,6 @@ class LogTable:
     def write(self, states: Mapping[str, LogState]) -> None:
         """Take states as they are now. Raises `TableBroken` or `DiskFull`."""
         for log, state in states.items():
-            if self._leaving:
-                self._leaving.pop(log, None)
             self._kept.keep(log, state)
         self._make_room()
 
