@@ -15,6 +15,7 @@ from store.urls import open_store
 from streams.partitions import home_partition
 from tests.faults.offsets import all_committed
 from tests.faults.scene import NORMAL, SOON, Scene
+from tests.faults.traps import Fate
 
 WITNESSES: Final = 4
 MANY: Final = 300  # records, more than all stories together have written to a partition
@@ -25,19 +26,18 @@ Story = Callable[[Scene], Awaitable[None]]
 
 async def killed_before_the_append(scene: Scene) -> None:
     """kill -9 of the worker when it is about to append."""
-    await scene.shown(3)
-    scene.traps.lay("append", "kill")
-    async with scene.run.fault("kill -9 before the append"):
-        scene.send()
-        await scene.springs("append")
-    await scene.seen_by_witnesses()
+    await _struck_at_the_append(scene, "kill")
 
 
 async def an_append_that_fails(scene: Scene) -> None:
     """The store does not take an append, and takes it when it is tried again."""
+    await _struck_at_the_append(scene, "fail")
+
+
+async def _struck_at_the_append(scene: Scene, fate: Fate) -> None:
     await scene.shown(3)
-    scene.traps.lay("append", "fail")
-    async with scene.run.fault("an append fails"):
+    scene.traps.lay("append", fate)
+    async with scene.run.fault(f"{fate} at the append"):
         scene.send()
         await scene.springs("append")
     await scene.seen_by_witnesses()

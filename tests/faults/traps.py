@@ -27,7 +27,7 @@ from streams.consumer import Consumer
 
 VARIABLE: Final = "TRAPS"
 
-_Fate = Literal["kill", "late", "hold", "fail", "lose"]
+Fate = Literal["kill", "late", "hold", "fail", "lose"]
 _LOOK_EVERY: Final = 0.02  # s
 
 
@@ -38,7 +38,7 @@ class Traps:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
 
-    def lay(self, effect: str, fate: _Fate) -> None:
+    def lay(self, effect: str, fate: Fate) -> None:
         """Lay a trap for the next process that performs the effect."""
         self.clear()
         unfinished = self._folder / f"{effect}.unfinished"
