@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.inbox import LogState
@@ -125,6 +125,7 @@ steps = st.tuples(st.sampled_from(["get", "write", "write", "clear"]), st.intege
 
 
 @given(st.lists(steps, max_size=60), st.integers(1, 4), st.integers(1, 4))
+@example([("write", number) for number in range(10)], 1, 2)  # then all are read, and with each another one leaves
 def test_what_it_says_is_what_it_was_told_last(done: list[tuple[str, int]], most: int, leaving: int) -> None:
     class Files(dict[bytes, bytes]):
         def write(self, items: Any) -> None:
