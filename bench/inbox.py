@@ -12,6 +12,7 @@ import asyncio
 import os
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,8 +23,9 @@ import msgspec
 import psutil
 import uvloop
 
+from agents.cursors import EVERY
 from bench.filling import fill
-from bench.measure import cpu_seconds, show, since, spent
+from bench.measure import cpu_seconds, show, since
 from bench.publish import publish_some
 from bench.receivers import Receivers
 from bench.targets import LOAD, PARTITIONS, SERVER
@@ -36,6 +38,8 @@ PATIENCE: Final = 120.0  # s that the last records are waited for, and
 SLOWEST: Final = 1_000.0  # records or sessions that a worker takes a second, at the least
 WARM: Final = 3.0  # s of load that are not counted
 FIRST: Final = 20_000.0  # records/s at which each user is sent the first one
+REST: Final = EVERY + 0.5  # s of next to nothing after which no cursor is still to be written
+IDLE: Final = 0.1  # s of CPU that workers may use meanwhile, for heartbeats and empty fetches
 
 StoreName = Literal["cassandra", "sqlite"]
 SERVERS: Final[Mapping[str, tuple[Name, ...]]] = {
@@ -113,6 +117,22 @@ async def profiled(pid: int, seconds: float, out: Path) -> None:
     await child.wait()
 
 
+async def rested(receivers: Receivers, pids: Mapping[str, int], within: float) -> dict[str, float]:
+    """Wait until all is acknowledged and worked off; return the CPU-seconds of each process when it was.
+
+    Acknowledgements come behind the entries, and many users have many: without this they would be counted with the
+    records after them. Raises `TimeoutError`.
+    """
+    async with asyncio.timeout(within):
+        since_when, used = time.monotonic(), cpu_seconds(pids)
+        while time.monotonic() - since_when < REST:
+            await asyncio.sleep(0.25)
+            now = cpu_seconds(pids)
+            if sum(now.values()) - sum(used.values()) > IDLE or not receivers.acknowledged:
+                since_when, used = time.monotonic(), now
+    return used
+
+
 async def measure(
     cluster: Cluster, receivers: Receivers, store: str, rate: float, *, users: int, seconds: float, profile: Path | None
 ) -> Row:
@@ -137,13 +157,15 @@ async def measure(
         await asyncio.gather(*jobs)
         if not await receivers.arrived(aim, patience := PATIENCE + records / SLOWEST):
             raise RuntimeError(f"{aim - receivers.received:,} deliveries did not come within {patience:.0f} s")
+        others_used = since(others, others_before)
+        used = await rested(receivers, workers, patience)
         sent += records
     return Row(
         store=store,
         rate=rate,
         records=records,
-        cpu=spent(workers, before),
-        others=since(others, others_before),
+        cpu=sum(used.values()) - sum(before.values()),
+        others=others_used,
         p50=receivers.percentile(0.5),
         p99=receivers.percentile(0.99),
         wrong=receivers.wrong,

@@ -22,6 +22,7 @@ GATEWAY: Final = "bench-gateway"
 LOG: Final = "inbox/normal"
 PACK: Final = 500  # acks in one record
 SWEEP: Final = 0.2  # s between writes of acks; a fifth of all devices each time
+TURNS: Final = 5
 LEASE: Final = 600  # s
 
 
@@ -36,8 +37,9 @@ class Receivers:
         self._homes = {f"u{number}": home_partition(b"u%d" % number, partitions) for number in range(users)}
         self._devices = devices
         self._next: dict[str, int] = {}  # by session, from its opening on
-        self._acked: dict[str, int] = {}
         self._users: dict[str, tuple[str, str]] = {f"{u}-{d}": (u, d) for u in self._homes for d in devices}
+        self._turns = {session: number % TURNS for number, session in enumerate(self._users)}
+        self._owed: list[dict[str, int]] = [{} for _ in range(TURNS)]  # by turn: session → seq to acknowledge
         self._tasks: list[asyncio.Task[None]] = []
         self.received = 0
         self.wrong = 0
@@ -77,6 +79,11 @@ class Receivers:
             await asyncio.sleep(0.01)
         return self.received >= entries
 
+    @property
+    def acknowledged(self) -> bool:
+        """Whether every session has acknowledged the last entry that it was sent."""
+        return not any(self._owed)
+
     def percentile(self, share: float) -> float:
         """Return a percentile of the latency so far, in ms."""
         wanted, seen = share * self.latency.total(), 0
@@ -114,23 +121,20 @@ class Receivers:
         for session in sessions:
             self.wrong += run.first != self._next[session]
             self._next[session] = run.last + 1
+            self._owed[self._turns[session]][session] = run.last
         self.received += len(sessions)
         self.latency[max(0, now - due_of(run.frame)) // 100 * 100] += len(sessions)
 
     async def _acknowledge(self) -> None:
-        sessions = list(self._users)
-        turns = round(1 / SWEEP)
         turn = 0
         while True:
             await asyncio.sleep(SWEEP)
-            turn = (turn + 1) % turns
+            turn = (turn + 1) % TURNS
+            owed, self._owed[turn] = self._owed[turn], {}
             by_partition: defaultdict[int, list[Ack]] = defaultdict(list)
-            for session in sessions[turn::turns]:
-                seq = self._next[session] - 1
-                if seq > self._acked.get(session, 0):
-                    self._acked[session] = seq
-                    user, device = self._users[session]
-                    by_partition[self._homes[user]].append(Ack(user, device, LOG, seq, 0))
+            for session, seq in owed.items():
+                user, device = self._users[session]
+                by_partition[self._homes[user]].append(Ack(user, device, LOG, seq, 0))
             for partition, acks in by_partition.items():
                 self.acks += len(acks)
                 for at in range(0, len(acks), PACK):
