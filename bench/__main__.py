@@ -223,5 +223,5 @@ def run(arguments: Sequence[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(run(sys.argv[1:]))
-    except TocsinError as exc:  # it says what to do
+    except (TocsinError, TimeoutError) as exc:  # it says what to do
         sys.exit(f"bench: {exc}")

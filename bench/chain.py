@@ -21,7 +21,7 @@ import uvloop
 
 from bench.crowd.driver import Crowd
 from bench.inbox import StoreName, pin
-from bench.measure import chosen, cpu_seconds, show, since
+from bench.measure import chosen, count, cpu_seconds, number, numbers, show, since
 from bench.native import built_go
 from bench.publish import publish
 from bench.targets import (
@@ -143,7 +143,7 @@ async def measure(
         async with crowd:
             opened = await crowd.open(OPENING)
             if opened.joined < clients:
-                raise RuntimeError(f"{target.name}: {clients - opened.joined} clients did not get in")
+                raise TimeoutError(f"{target.name}: {clients - opened.joined} clients did not get in")
             sent = 0
             for rate in rates:
                 for length in (WARM, seconds):
@@ -177,7 +177,6 @@ async def run(given: argparse.Namespace) -> list[Row]:
     """Measure every target in every round."""
     os.sched_setaffinity(0, LOAD)
     rows: list[Row] = []
-    rates = [float(text) for text in given.rates.split(",")]
     for _ in range(given.rounds):
         for name in given.only:
             with (
@@ -185,7 +184,7 @@ async def run(given: argparse.Namespace) -> list[Row]:
                 Servers(Path(folder) / "servers") as servers,
             ):
                 options = {"clients": given.clients, "seconds": given.seconds}
-                rows += await measure(servers, Path(folder), name, rates, **options)
+                rows += await measure(servers, Path(folder), name, given.rates, **options)
     return rows
 
 
@@ -218,10 +217,10 @@ def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; the exit code is 1 if anything was lost, repeated or out of order."""
     parser = argparse.ArgumentParser(prog="python -m bench chain", description=__doc__)
     parser.add_argument("--only", default=",".join(TARGETS), help="targets, separated by commas: %(default)s")
-    parser.add_argument("--rates", default="5000,10000", help="records/s that are offered: %(default)s")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each rate: %(default)s")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--clients", type=int, default=1_000)
+    parser.add_argument("--rates", type=numbers, default="5000,10000", help="records/s that are offered: %(default)s")
+    parser.add_argument("--seconds", type=number, default=8.0, help="of each rate: %(default)s")
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--clients", type=count, default=1_000)
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
     given = parser.parse_args(arguments)
     given.only = chosen(parser, given.only, TARGETS)

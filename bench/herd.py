@@ -11,7 +11,7 @@ import msgspec
 import uvloop
 
 from bench.crowd.driver import Crowd
-from bench.measure import chosen, cpu_seconds, show, since
+from bench.measure import chosen, count, cpu_seconds, show, since
 from bench.place import PLACES, Place
 from bench.publish import publish
 from bench.targets import LOAD
@@ -45,7 +45,7 @@ async def measure(place: Place, clients: int, missed: int) -> Row:
     async with crowd:
         opened = await crowd.open(OPENING)
         if opened.joined < clients:
-            raise RuntimeError(f"{target.name}: {clients - opened.joined} clients did not get in")
+            raise TimeoutError(f"{target.name}: {clients - opened.joined} clients did not get in")
         await publish(*place.where, rate=RATE, rounds=1, clients=clients, first=0)  # now each has a cursor
         await crowd.expect(1, PATIENCE)
         await crowd.report()
@@ -102,9 +102,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; the exit code is 1 if a client stayed away, missed a message or got one twice."""
     parser = argparse.ArgumentParser(prog="python -m bench herd", description=__doc__)
     parser.add_argument("--only", default="gateway,centrifuge", help=f"of {', '.join(PLACES)}: %(default)s")
-    parser.add_argument("--clients", type=int, default=10_000)
-    parser.add_argument("--missed", type=int, default=2, help="messages that each misses: %(default)s")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", type=count, default=10_000)
+    parser.add_argument("--missed", type=count, default=2, help="messages that each misses: %(default)s")
+    parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
     given = parser.parse_args(arguments)
     names = chosen(parser, given.only, PLACES)

@@ -12,7 +12,6 @@ import asyncio
 import os
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ import uvloop
 
 from agents.cursors import EVERY
 from bench.filling import fill
-from bench.measure import cpu_seconds, show, since
+from bench.measure import chosen, count, cpu_seconds, number, numbers, rested, show, since
 from bench.publish import publish_some
 from bench.receivers import Receivers
 from bench.targets import LOAD, PARTITIONS, SERVER
@@ -38,8 +37,7 @@ PATIENCE: Final = 120.0  # s that the last records are waited for, and
 SLOWEST: Final = 1_000.0  # records or sessions that a worker takes a second, at the least
 WARM: Final = 3.0  # s of load that are not counted
 FIRST: Final = 20_000.0  # records/s at which each user is sent the first one
-REST: Final = EVERY + 0.5  # s of next to nothing after which no cursor is still to be written
-IDLE: Final = 0.1  # s of CPU that workers may use meanwhile, for heartbeats and empty fetches
+REST: Final = EVERY + 0.5  # s of rest after which no cursor is still to be written
 
 StoreName = Literal["cassandra", "sqlite"]
 SERVERS: Final[Mapping[str, tuple[Name, ...]]] = {
@@ -117,28 +115,14 @@ async def profiled(pid: int, seconds: float, out: Path) -> None:
     await child.wait()
 
 
-async def rested(receivers: Receivers, pids: Mapping[str, int], within: float) -> dict[str, float]:
-    """Wait until all is acknowledged and worked off; return the CPU-seconds of each process when it was.
-
-    Acknowledgements come behind the entries, and many users have many: without this they would be counted with the
-    records after them. Raises `TimeoutError`.
-    """
-    async with asyncio.timeout(within):
-        since_when, used = time.monotonic(), cpu_seconds(pids)
-        while time.monotonic() - since_when < REST:
-            await asyncio.sleep(0.25)
-            now = cpu_seconds(pids)
-            if sum(now.values()) - sum(used.values()) > IDLE or not receivers.acknowledged:
-                since_when, used = time.monotonic(), now
-    return used
-
-
 async def measure(
     cluster: Cluster, receivers: Receivers, store: str, rate: float, *, users: int, seconds: float, profile: Path | None
 ) -> Row:
     """Warm up, then offer `rate` records a second for about `seconds`.
 
-    Before anything is counted every user has had a record: the first one asks the store where the log ends.
+    Before anything is counted every user has had a record: the first one asks the store where the log ends. Each part
+    ends when all is acknowledged and worked off, else the next one would pay for it: many users have many
+    acknowledgements, and they come behind the entries.
     """
     sent = receivers.received // len(DEVICES)
     for length in (WARM, seconds):
@@ -156,9 +140,9 @@ async def measure(
             jobs.append(profiled(next(iter(workers.values())), seconds, profile))
         await asyncio.gather(*jobs)
         if not await receivers.arrived(aim, patience := PATIENCE + records / SLOWEST):
-            raise RuntimeError(f"{aim - receivers.received:,} deliveries did not come within {patience:.0f} s")
+            raise TimeoutError(f"{aim - receivers.received:,} deliveries did not come within {patience:.0f} s")
         others_used = since(others, others_before)
-        used = await rested(receivers, workers, patience)
+        used = await rested(workers, seconds=REST, within=patience, also=lambda: receivers.acknowledged)
         sent += records
     return Row(
         store=store,
@@ -176,13 +160,13 @@ async def measure(
 async def run(given: argparse.Namespace) -> list[Row]:
     """Measure each store at each rate."""
     rows = []
-    for store in given.store.split(","):
+    for store in given.store:
         async with deployed(store, users=given.users, workers=given.workers, filled=given.filled) as (
             cluster,
             receivers,
         ):
             for _ in range(given.rounds):
-                for rate in (float(text) for text in given.rates.split(",")):
+                for rate in given.rates:
                     row = await measure(
                         cluster, receivers, store, rate, users=given.users, seconds=given.seconds, profile=given.profile
                     )
@@ -212,15 +196,20 @@ def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; the exit code is 1 if a session missed an entry, or got one twice or out of order."""
     parser = argparse.ArgumentParser(prog="python -m bench inbox", description=__doc__)
     parser.add_argument("--store", default="cassandra,sqlite", help="separated by commas: %(default)s")
-    parser.add_argument("--rates", default="200,1000,4000,20000", help="records/s that are offered: %(default)s")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each rate: %(default)s")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--users", type=int, default=1_000)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument(
+        "--rates", type=numbers, default="200,1000,4000,20000", help="records/s that are offered: %(default)s"
+    )
+    parser.add_argument("--seconds", type=number, default=8.0, help="of each rate: %(default)s")
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--users", type=count, default=1_000)
+    parser.add_argument("--workers", type=count, default=1)
     parser.add_argument("--filled", type=int, default=0, help="rows of others in the store: %(default)s")
     parser.add_argument("--profile", type=Path, help="write a flame graph of each rate to this file; .txt: its stacks")
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
     given = parser.parse_args(arguments)
+    given.store = chosen(parser, given.store, SERVERS)
+    if given.filled < 0:
+        parser.error(f"--filled is {given.filled}; it has to be 0 at the least")
     hush()
     rows = uvloop.run(run(given))
     report(rows)

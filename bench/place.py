@@ -1,9 +1,7 @@
 """Where a crowd meets a target: gateways alone, fed by Redis, or the whole chain, fed by Kafka."""
 
-import asyncio
 import os
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -13,11 +11,10 @@ from typing import Final
 import msgspec
 
 from bench import chain, tier
-from bench.measure import cpu_seconds
+from bench.measure import rested
 from bench.targets import LOAD, SECRET, Target, centrifuge, gateway, processes_for
 from proof.servers import Servers
 
-IDLE: Final = 0.05  # cores that a target uses when it has worked everything off
 PATIENCE: Final = 180.0  # s
 
 
@@ -31,13 +28,7 @@ class Place(msgspec.Struct, frozen=True):
 
     async def rest(self) -> None:
         """Wait until the target has nothing to do. Raises `TimeoutError`."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            before = sum(cpu_seconds(self.target.pids).values())
-            await asyncio.sleep(1)  # the measure itself
-            if sum(cpu_seconds(self.target.pids).values()) - before < IDLE:
-                return
-        raise TimeoutError(f"{self.target.name} did not come to rest")
+        await rested(self.target.pids, seconds=1.0, within=PATIENCE)
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ import msgspec
 import uvloop
 
 from bench.crowd.driver import Crowd
-from bench.measure import chosen, cpu_seconds, show, spent
+from bench.measure import chosen, counts, cpu_seconds, number, show, spent
 from bench.targets import LOAD, SECRET, Stage, Target, centrifuge, gateway, processes_for
 from bench.tier import AT_ONCE, Drive, Load, pss, stage
 from cli.kafka import hush
@@ -72,7 +72,7 @@ async def _measured(ready: Stage, target: Target, crowd: Crowd, connections: int
     empty, kernel, before = pss(target.pids), kernel_bytes(), cpu_seconds(target.pids)
     opened = await crowd.open(OPENING)
     if opened.joined < connections:
-        raise RuntimeError(f"{target.name}: {connections - opened.joined:,} clients did not get in")
+        raise TimeoutError(f"{target.name}: {connections - opened.joined:,} clients did not get in")
     joins_cpu = spent(target.pids, before)
     await asyncio.sleep(2)  # garbage of the handshakes goes
     memory, kernel_memory = pss(target.pids) - empty, kernel_bytes() - kernel
@@ -138,13 +138,15 @@ def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; the exit code is 1 if a message was lost or a connection did not last."""
     parser = argparse.ArgumentParser(prog="python -m bench population", description=__doc__)
     parser.add_argument("--only", default=",".join(TARGETS), help="targets, separated by commas: %(default)s")
-    parser.add_argument("--connections", default="20000", help="how many, separated by commas: %(default)s")
-    parser.add_argument("--seconds", type=float, default=60.0, help="that they are held: %(default)s")
+    parser.add_argument(
+        "--connections", type=counts, default="20000", help="how many, separated by commas: %(default)s"
+    )
+    parser.add_argument("--seconds", type=number, default=60.0, help="that they are held: %(default)s")
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
     given = parser.parse_args(arguments)
     names = chosen(parser, given.only, TARGETS)
     hush()
-    rows = uvloop.run(run(names, [int(text) for text in given.connections.split(",")], seconds=given.seconds))
+    rows = uvloop.run(run(names, given.connections, seconds=given.seconds))
     report(rows)
     if given.json:
         given.json.write_bytes(msgspec.json.encode(rows))

@@ -19,7 +19,7 @@ from typing import Final
 import rocksdict
 from aiokafka import AIOKafkaProducer
 
-from bench.measure import cpu_seconds, show
+from bench.measure import count, cpu_seconds, show
 from bench.rebalance_run import OFFSET_KEY
 from bench.rebalance_worker import PARTITIONS, ROLE
 from bench.topics import make_topics
@@ -97,7 +97,7 @@ def measure(brokers: str, folder: Path, kind: str, keys: int, size: int) -> tupl
 def main(arguments: Sequence[str]) -> int:
     """Measure and print; 1 if keys are missing."""
     parser = argparse.ArgumentParser(prog="python -m bench recovery", description=__doc__)
-    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--keys", type=count, default=1_000_000)
     parser.add_argument("--sizes", type=int, nargs="+", default=[60, 600], help="bytes of a value")
     parser.add_argument("--kinds", nargs="+", choices=("ours", "stock"), default=["ours"])
     parser.add_argument("--kafka", default="", help="brokers; an own Kafka is started if none are named")

@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 
 from bench.filling import ROWS, fill
-from bench.measure import chosen, cpu_seconds, show, since
+from bench.measure import chosen, count, cpu_seconds, show, since
 from proof.servers import Servers
 from store import cluster
 from store.urls import migrations, parse
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print a line for each store."""
     parser = argparse.ArgumentParser(prog="python -m bench rows", description=__doc__)
     parser.add_argument("--store", default="cassandra,sqlite", help="separated by commas: %(default)s")
-    parser.add_argument("--rows", type=int, default=500_000, help=f"whole users of {ROWS}; %(default)s")
+    parser.add_argument("--rows", type=count, default=500_000, help=f"whole users of {ROWS}; %(default)s")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args(arguments)
     if given.rows < ROWS:

@@ -14,7 +14,7 @@ import msgspec
 import uvloop
 
 from bench.crowd.driver import Crowd
-from bench.measure import chosen, show
+from bench.measure import chosen, count, number, show
 from bench.place import PLACES, Place
 from bench.publish import publish
 from bench.targets import LOAD
@@ -53,7 +53,7 @@ async def measure(place: Place, seconds: float) -> Row:
     async with Crowd(target.speech, target.addresses, CLIENTS, tokens=tokens, cpus=LOAD) as crowd:
         opened = await crowd.open(OPENING)
         if opened.joined < CLIENTS:
-            raise RuntimeError(f"{target.name}: {CLIENTS - opened.joined} clients did not get in")
+            raise TimeoutError(f"{target.name}: {CLIENTS - opened.joined} clients did not get in")
         for _ in ("to warm up", "to measure"):
             await crowd.report()
             await publish(*where, rate=RATE, rounds=rounds, clients=CLIENTS, first=sent)
@@ -105,8 +105,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; the exit code is 1 if in the end anything was lost, repeated or out of order."""
     parser = argparse.ArgumentParser(prog="python -m bench slow", description=__doc__)
     parser.add_argument("--only", default="gateway,centrifuge", help=f"of {', '.join(PLACES)}: %(default)s")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="that the slow do not read: %(default)s")
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--seconds", type=number, default=10.0, help="that the slow do not read: %(default)s")
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
     given = parser.parse_args(arguments)
     names = chosen(parser, given.only, PLACES)

@@ -22,7 +22,7 @@ import psutil
 import uvloop
 
 from bench.crowd.driver import Crowd, Seen
-from bench.measure import chosen, cpu_seconds, show, spent
+from bench.measure import chosen, count, cpu_seconds, number, show, spent
 from bench.publish import publish
 from bench.targets import LOAD, SECRET, TARGETS, Stage
 from cli.kafka import hush
@@ -115,7 +115,7 @@ async def measure(stage: Stage, name: str, load: Load, *, clients: int, seconds:
             before = cpu_seconds(target.pids)
             opened = await crowd.open(OPENING)
             if opened.joined < clients:
-                raise RuntimeError(f"{target.name}: {clients - opened.joined} of {clients} clients did not get in")
+                raise TimeoutError(f"{target.name}: {clients - opened.joined} of {clients} clients did not get in")
             joins_cpu = spent(target.pids, before)
             await asyncio.sleep(1)  # garbage of the handshakes goes
             memory = (pss(target.pids) - empty) / clients
@@ -206,9 +206,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; the exit code is 1 if anything was lost, repeated or out of order."""
     parser = argparse.ArgumentParser(prog="python -m bench tier", description=__doc__)
     parser.add_argument("--only", default=",".join(TARGETS), help="targets, separated by commas: %(default)s")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each load: %(default)s")
-    parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--seconds", type=number, default=6.0, help="of each load: %(default)s")
+    parser.add_argument("--clients", type=count, default=CLIENTS)
     parser.add_argument("--acks", type=float, default=ACKS, help="s between acknowledgements: %(default)s")
     parser.add_argument("--quick", action="store_true", help="one round of two loads, 3 s each")
     parser.add_argument("--json", type=Path, help="also write all rows to this file")
