@@ -17,6 +17,7 @@ from cli.device import Cursors, Device, Step
 from cli.kafka import producer
 from cli.listen import latency_ms
 from cli.running import socket_url
+from cli.terminal import say
 from cli.tokens import make_token
 from schemas.errors import TocsinError
 from schemas.frames import NotificationFrame
@@ -67,7 +68,7 @@ class Screen:
         if live:
             self.latencies.append(latency)
         how = f"{latency:6.0f} ms" if live else "was away "
-        print(f"  {self.name:<13} {entry.log} {entry.seq:>3}  {entry.title:<28} {how}", flush=True)
+        say(f"  {self.name:<13} {entry.log} {entry.seq:>3}  {entry.title:<28} {how}")
 
     async def switch_on(self) -> None:
         """Connect; return when the gateway has said welcome."""
@@ -204,4 +205,4 @@ def _invite(ready: Ready) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"* {text}", flush=True)
+    say(f"* {text}")

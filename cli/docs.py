@@ -1,4 +1,4 @@
-"""`tocsin docs`: the JSON Schema of every record and frame and an AsyncAPI document, made from the types themselves."""
+"""`tocsin docs`: made from the types themselves: schemas of records, frames and what `--json` prints, and AsyncAPI."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any, Final, get_args
 import msgspec
 import yaml
 
+from cli import outputs
 from schemas import frames, records, replays
 from streams.topics import Topics, load_topics
 
@@ -27,6 +28,30 @@ RECORDS: Final[Mapping[str, Sequence[type]]] = {
     "replays": (replays.Run, replays.Marks),
     "revocations": (records.Revocation,),
 }
+# What `--json` prints, by command; what goes on prints one document per line.
+COMMANDS: Final[Mapping[str, Any]] = {
+    "config": dict[str, outputs.Setting],
+    "dlq drop": outputs.Run,
+    "dlq ls": list[outputs.Letters],
+    "dlq redrive": outputs.Run,
+    "dlq show": list[outputs.Letter],
+    "doctor": outputs.Examination,
+    "kick": outputs.Sessions,
+    "lag": outputs.Lag,
+    "listen": outputs.Entry,
+    "replay list": list[outputs.Run],
+    "replay rebuild": outputs.Run,
+    "replay redeliver": outputs.Run,
+    "replay redrive": outputs.Run,
+    "replay show": outputs.Run,
+    "revoke": outputs.Revoked,
+    "send": outputs.Sent,
+    "sessions": outputs.Sessions,
+    "store apply": outputs.Migrated,
+    "store plan": outputs.Migrations,
+    "topics apply": outputs.TopicsApplied,
+    "topics plan": outputs.TopicsPlan,
+}
 HEADERS: Final = {
     "tocsin-topic": "topic that the record came from",
     "tocsin-partition": "its partition",
@@ -39,9 +64,10 @@ HEADERS: Final = {
 
 def documents() -> dict[str, str]:
     """Return every document by its path within the folder of documents."""
-    shown = {f"schemas/records/{_file(t)}": t for types in RECORDS.values() for t in types}
+    shown: dict[str, Any] = {f"schemas/records/{_file(t)}": t for types in RECORDS.values() for t in types}
     shown |= {f"schemas/frames/client/{_file(t)}": t for t in CLIENT_FRAMES}
     shown |= {f"schemas/frames/server/{_file(t)}": t for t in SERVER_FRAMES}
+    shown |= {f"schemas/commands/{name.replace(' ', '-')}.json": type_ for name, type_ in COMMANDS.items()}
     texts = {path: _json_schema(type_) for path, type_ in shown.items()}
     return {**texts, "asyncapi.yaml": _yaml(asyncapi(load_topics()))}
 
@@ -137,7 +163,7 @@ def _dead_letter() -> dict[str, Any]:
     }
 
 
-def _json_schema(type_: type) -> str:
+def _json_schema(type_: Any) -> str:
     schema = {"$schema": DRAFT, **msgspec.json.schema(type_)}
     return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
 

@@ -14,6 +14,8 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import GroupCoordinatorNotAvailableError, IncompatibleBrokerVersion, for_code
 
 from cli.kafka import REACH, Refused, admin, consumer
+from cli.outputs import Lag, Partition, time_of
+from cli.terminal import columns, say, show
 from streams.lag import GroupLag, Owner, PartitionLag
 from streams.settings import Settings
 from streams.topics import app_id, load_topics
@@ -27,9 +29,9 @@ async def show_lag(settings: Settings, role: str, *, watch: float | None, as_jso
     while True:
         group = await group_lag(settings, role)
         if as_json:
-            print(msgspec.json.encode(_document(group)).decode(), flush=True)
+            show(_document(group))
         else:
-            _print(group)
+            say(*_lines(group))
         if watch is None:
             return 0
         await asyncio.sleep(watch)
@@ -144,34 +146,39 @@ async def _oldest(reader: AIOKafkaConsumer, behind: Sequence[PartitionLag]) -> d
     return found
 
 
-def _document(group: GroupLag) -> dict[str, Any]:
+def _document(group: GroupLag) -> Lag:
     now = round(time.time() * 1000)
-    return {
-        "group": group.group,
-        "state": group.state,
-        "lag": group.lag,
-        "behind": group.behind(now),
-        "partitions": [
-            {**msgspec.structs.asdict(one), "lag": one.lag, "lost": one.lost, "behind": one.behind(now)}
-            for one in group.partitions
-        ],
-    }
+    partitions = [_partition(one, now) for one in group.partitions]
+    return Lag(group.group, group.state, group.lag, group.behind(now), partitions)
 
 
-def _print(group: GroupLag) -> None:
+def _partition(one: PartitionLag, now: int) -> Partition:
+    return Partition(
+        topic=one.topic,
+        partition=one.partition,
+        first=one.first,
+        end=one.end,
+        committed=one.committed,
+        lag=one.lag,
+        lost=one.lost,
+        behind=one.behind(now),
+        oldest=None if one.oldest is None else time_of(one.oldest),
+        owner=str(one.owner) if one.owner else None,
+    )
+
+
+def _lines(group: GroupLag) -> list[str]:
     now = round(time.time() * 1000)
-    rows: list[tuple[str, ...]] = [("topic", "partition", "committed", "end", "lag", "behind", "owner")]
-    rows += [_row(one, now) for one in group.partitions]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    head = ("topic", "partition", "committed", "end", "lag", "behind", "owner")
+    lines = columns([head, *(_row(one, now) for one in group.partitions)])
     for one in group.partitions:
         if one.lost:
-            print(f"{one.topic}:{one.partition}: Kafka deleted {one.lost} records before they were processed")
+            lines.append(f"{one.topic}:{one.partition}: Kafka deleted {one.lost} records before they were processed")
         if one.remade:
-            print(f"{one.topic}:{one.partition}: what is committed lies beyond the end: the topic was made again")
+            place = f"{one.topic}:{one.partition}"
+            lines.append(f"{place}: what is committed lies beyond the end: the topic was made again")
     state = f" ({group.state})" if group.state else ""
-    print(f"{group.group}{state}: {group.lag} records, the oldest {group.behind(now):.1f} s old", flush=True)
+    return [*lines, f"{group.group}{state}: {group.lag} records, the oldest {group.behind(now):.1f} s old"]
 
 
 def _row(one: PartitionLag, now: int) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """`tocsin listen`: a device on the terminal, which prints each entry once, in order, with its latency."""
 
-import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -10,9 +9,10 @@ import msgspec
 
 from cli.connection import Connection
 from cli.device import Cursors, Device, Step
+from cli.outputs import Entry
 from cli.running import secret_of, socket_url
+from cli.terminal import remark, say, show
 from cli.tokens import make_token
-from schemas import frames
 from schemas.errors import SettingsError
 from schemas.frames import NotificationFrame
 from streams.settings import Settings
@@ -58,10 +58,9 @@ def line_of(entry: NotificationFrame, now: float) -> str:
     return f"{entry.log} {entry.seq}{kind} {text}  ({latency_ms(entry, now):.0f} ms)"
 
 
-def json_of(entry: NotificationFrame, now: float) -> str:
-    """Return an entry as one JSON object: the frame, and `latency_ms`."""
-    frame = msgspec.json.decode(frames.encode(entry))
-    return msgspec.json.encode({**frame, "latency_ms": round(latency_ms(entry, now), 1)}).decode()
+def entry_of(frame: NotificationFrame, now: float) -> Entry:
+    """Return an entry as `--json` prints it."""
+    return Entry(**msgspec.structs.asdict(frame), latency_ms=round(latency_ms(frame, now), 1))
 
 
 async def listen(
@@ -71,22 +70,24 @@ async def listen(
     device_id = device or (None if token else DEFAULT_DEVICE)
     file = CursorFile(cursor_file, user, device_id or "") if cursor_file else None
     state = file.cursors if file else Cursors(user=user, device=device_id or "")
-    shown = json_of if as_json else line_of
 
     async def on_step(step: Step) -> None:
         for entry in step.show:
-            print(shown(entry, time.time()), flush=True)
+            if as_json:
+                show(entry_of(entry, time.time()))
+            else:
+                say(line_of(entry, time.time()))
         if file:
             file.write()
         if step.note:
-            _say(step.note)
+            remark(step.note)
 
     connection = Connection(
         socket_url(settings),
         Device(state),
         token=_tokens(settings, user, device_id, token),
         on_step=on_step,
-        say=_say,
+        say=remark,
         device_id=device_id,
     )
     await connection.run()
@@ -98,7 +99,3 @@ def _tokens(settings: Settings, user: str, device: str | None, given: str | None
         return lambda: given
     secret = secret_of(settings)
     return lambda: make_token(secret, user, device=device)
-
-
-def _say(note: str) -> None:
-    print(note, file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ import typer
 from cli import overseeing, shell
 from cli.operating import Json, store_app, topics_app
 from cli.replay.commands import dlq_app, replay_app
+from cli.terminal import say, show
 
 app = typer.Typer(
     name="tocsin",
@@ -155,7 +156,7 @@ def token(
     from cli.running import secret_of
     from cli.tokens import make_token
 
-    print(make_token(secret_of(shell.near_settings()), user, device=device, ttl=ttl))
+    say(make_token(secret_of(shell.near_settings()), user, device=device, ttl=ttl))
 
 
 @app.command(epilog="Example: tocsin config > tocsin.toml")
@@ -166,7 +167,10 @@ def config(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     """
     from cli import config as printed
 
-    print(printed.as_json(shell.settings()) if as_json else printed.as_toml(shell.settings()))
+    if as_json:
+        show(printed.as_document(shell.settings()))
+    else:
+        say(*printed.as_toml(shell.settings()))
 
 
 @app.command(epilog="Example: tocsin demo --once")
@@ -188,7 +192,7 @@ def docs(folder: Annotated[Path, typer.Argument(help="Where the documents lie.")
     from cli.docs import write_documents
 
     for path in write_documents(folder):
-        print(path)
+        say(str(path))
 
 
 @app.command(epilog="Example: tocsin version")
@@ -196,7 +200,7 @@ def version() -> None:
     """Print the version."""
     from importlib.metadata import version as installed
 
-    print(f"tocsin {installed('tocsin')}")
+    say(f"tocsin {installed('tocsin')}")
 
 
 overseeing.declare(app)  # after what comes first in the help: starting it and trying it

@@ -7,6 +7,8 @@ import jwt
 import msgspec
 
 from cli.kafka import Refused, admin, producer
+from cli.outputs import Revoked, time_of
+from cli.terminal import say, show
 from gateway.auth import token_name
 from schemas.errors import BadToken, SettingsError
 from schemas.records import Revocation, encode
@@ -49,9 +51,9 @@ async def revoke(settings: Settings, user: str | None, token: str | None, *, as_
     async with producer(settings.kafka_options(), idempotent=settings.idempotence) as kafka:
         await kafka.send_and_wait(topic, encode(record), record.key)
     if as_json:
-        print(encode(record).decode())
+        show(Revoked(time_of(record.at * 1000), time_of(record.until * 1000), record.user, record.token))
     elif record.token is None:
-        print(f"revoked: every token that {user} was given until now; gateways end its sessions within 2 s")
+        say(f"revoked: every token that {user} was given until now; gateways end its sessions within 2 s")
     else:
-        print(f"revoked: token {record.token}; gateways end its sessions within 2 s")
+        say(f"revoked: token {record.token}; gateways end its sessions within 2 s")
     return 0

@@ -13,6 +13,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
 from cli.kafka import Refused, admin, producer
+from cli.outputs import Sent, time_of
+from cli.terminal import say, show
 from schemas.errors import BadRecord
 from schemas.ids import position_id
 from schemas.logs import LANES
@@ -37,16 +39,6 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
     expires_in: float | None = None
     count: int = 1
     rate: float = 0.0
-
-
-class Sent(msgspec.Struct, frozen=True):
-    """A notification that Kafka has: its id, and its position."""
-
-    id: str
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
 
 
 def value_of(sending: Sending, number: int, now: datetime) -> bytes:
@@ -127,8 +119,8 @@ class _Outbox:
         meta = await acknowledged
         own = msgspec.json.decode(value, type=Notification).id
         id_ = str(own) if own is not None else position_id(meta.timestamp, self._number, meta.partition, meta.offset)
-        sent = Sent(id_, meta.topic, meta.partition, meta.offset, meta.timestamp)
+        sent = Sent(id_, meta.topic, meta.partition, meta.offset, time_of(meta.timestamp))
         if self._as_json:
-            print(msgspec.json.encode(sent).decode(), flush=True)
+            show(sent)
         else:
-            print(f"sent {sent.id} to {sent.topic}, partition {sent.partition}, offset {sent.offset}", flush=True)
+            say(f"sent {sent.id} to {sent.topic}, partition {sent.partition}, offset {sent.offset}")

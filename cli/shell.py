@@ -3,18 +3,22 @@
 # ruff: noqa: PLC0415 - imported when a command runs, so that --help is quick
 
 import asyncio
+import io
 import os
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
 
+from cli.terminal import remark
 from schemas.errors import TocsinError
 
 if TYPE_CHECKING:
     from streams.settings import Settings
+
+PIPE: Final = 141  # the exit code that shells give a process that SIGPIPE ended
 
 
 class _Debug:
@@ -27,13 +31,23 @@ def debug(*, on: bool) -> None:
 
 
 def main(app: Callable[..., Any]) -> NoReturn:
-    """Run the command line and end the process: 0 fine, 1 an error, 2 wrong usage or settings, 130 interrupted."""
+    """Run the command line and end the process: 0 fine, 1 an error, 2 wrong usage or settings, 130 interrupted.
+
+    141: nobody reads what it prints any more.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer characters than people use
     try:
         app(prog_name="tocsin")
+        sys.stdout.flush()
     except TocsinError as exc:
         _fail(str(exc), exc.exit_code, exc)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever reads has gone, as `head` does; Python would complain at the end as well
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE)
     except Exception as exc:  # noqa: BLE001 - the one place where what nobody foresaw becomes a line
         _fail(f"{type(exc).__name__}: {exc} (`tocsin --debug ...` shows where)", 1, exc)
     sys.exit(0)
@@ -42,7 +56,7 @@ def main(app: Callable[..., Any]) -> NoReturn:
 def _fail(message: str, code: int, exc: BaseException) -> NoReturn:
     if _Debug.on:
         traceback.print_exception(exc)
-    print(f"tocsin: {' '.join(message.split())}", file=sys.stderr)
+    remark(f"tocsin: {' '.join(message.split())}")
     sys.exit(code)
 
 

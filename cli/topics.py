@@ -8,13 +8,13 @@ Run one `apply` at a time.
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 
 from cli import cluster
 from cli.kafka import admin
+from cli.outputs import TopicsApplied, TopicsPlan
+from cli.terminal import say, show
 from schemas.errors import StoreBehind, TopicsError
 from store.port import Store
 from store.urls import migrations, open_store
@@ -89,31 +89,25 @@ async def _carry_out(client: AIOKafkaAdminClient, store: Store, changes: Sequenc
 
 def _print_plan(changes: Sequence[Change], *, as_json: bool, store_behind: bool) -> None:
     if as_json:
-        _print_json({"verdict": verdict(changes), "store_behind": store_behind, **_shown(changes)})
+        show(TopicsPlan(verdict(changes), store_behind, list(changes), _lines(changes)))
         return
     if store_behind:
-        print(f"store    {StoreBehind()}")
-    for change in changes:
-        print(change.line())
+        say(f"store    {StoreBehind()}")
+    say(*_lines(changes))
     if reason := refusal(changes):
-        print(f"refused: {reason}")
+        say(f"refused: {reason}")
     if not changes and not store_behind:
-        print("equal: the cluster has what topics.yaml says")
+        say("equal: the cluster has what topics.yaml says")
 
 
 def _print_done(changes: Sequence[Change], warnings: Sequence[str], *, as_json: bool) -> None:
     if as_json:
-        _print_json({**_shown(changes), "warnings": list(warnings)})
+        show(TopicsApplied(list(changes), _lines(changes), list(warnings)))
         return
-    for line in [change.line() for change in changes] + [f"warning  {warning}" for warning in warnings]:
-        print(line)
+    say(*_lines(changes), *(f"warning  {warning}" for warning in warnings))
     if not changes:
-        print("nothing to do: the cluster has what topics.yaml says")
+        say("nothing to do: the cluster has what topics.yaml says")
 
 
-def _shown(changes: Sequence[Change]) -> dict[str, Any]:
-    return {"changes": list(changes), "lines": [change.line() for change in changes]}
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    print(msgspec.json.encode(document).decode())
+def _lines(changes: Sequence[Change]) -> list[str]:
+    return [change.line() for change in changes]

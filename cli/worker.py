@@ -10,6 +10,7 @@ import uvloop
 
 from agents.worker import ROLE, InboxWorker
 from cli.reach import require_entry
+from cli.terminal import remark
 from schemas.errors import SettingsError, TocsinError
 from store.urls import open_store
 from streams.settings import Settings
@@ -46,4 +47,4 @@ def run_worker(settings: Settings, role: str) -> None:
         process.execute_from_commandline()
     finally:
         if isinstance(worker.app.crash_reason, TocsinError):
-            print(f"tocsin: {worker.app.crash_reason}", file=sys.stderr)
+            remark(f"tocsin: {worker.app.crash_reason}")

@@ -58,6 +58,11 @@ class BatchProducer:
         guard(self._producer.client)
         await self._producer.start()
 
+    async def renew(self) -> None:
+        """Begin anew, with no record on its way: after a refused batch Kafka waits for a sequence that never comes."""
+        await self.stop()
+        await self.start()
+
     async def stop(self) -> None:
         """Flush and disconnect."""
         if self._producer is not None:

@@ -30,11 +30,13 @@ LEFT_OUT: Final = {
     "moved": "it was sent on to its home partition and counts there",
     "expired": "its `expires_at` is over",
     "no_entry": "it never became an entry: a repeat, a conflict, or not processed yet",
+    "redelivered": "an earlier run has sent it again (--run with a new name sends it once more)",
     "read": "every device of the user has read it (--again takes it all the same)",
     "too_large": "with its new id it is over 64 KiB",
     "settled": "it was redriven or dropped before (--all takes it all the same)",
     "not_a_letter": "its headers do not say where it came from",
     "unknown_topic": "it came from a topic that topics.yaml does not have",
+    "refused": "Kafka does not take it back; once that is mended, --run with a new name tries it again",
 }
 
 
@@ -57,9 +59,14 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class LeftOut(msgspec.Struct, frozen=True):
-    """A record that was chosen but is not taken; `reason` is one of `LEFT_OUT`."""
+    """A record that was chosen but is not taken; `reason` is one of `LEFT_OUT`.
+
+    `at` is where a dead letter lies that cannot go back, partition:offset, and `why` says more than the reason.
+    """
 
     reason: str
+    at: str = ""
+    why: str = ""
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -203,11 +210,12 @@ def redriven(message: Any, letter: Letter, sources: Mapping[str, Source]) -> Emi
 
     `sources` are the topics of the deployment, by full name.
     """
+    at = f"{message.partition}:{message.offset}"
     if not letter.topic:
-        return LeftOut("not_a_letter")
+        return LeftOut("not_a_letter", at)
     source = sources.get(letter.topic)
     if source is None:
-        return LeftOut("unknown_topic")
+        return LeftOut("unknown_topic", at, f"it came from {letter.topic}")
     kept = [(name, text) for name, text in message.headers if not _is_ours(name, _LETTER_HEADERS)]
     if POSITION_HEADER not in dict(kept):
         id_ = position_id(letter.ts, source.number, letter.partition, letter.offset)

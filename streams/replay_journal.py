@@ -7,8 +7,9 @@ from typing import Final
 import msgspec
 
 from schemas.errors import TocsinError
-from schemas.replays import Asked, Letter, Marks, Run
+from schemas.replays import Asked, Letter, Marks, Run, Span
 from streams.producer import Emit
+from streams.replay import run_name
 
 TOPIC: Final = "replays"
 SILENT_MS: Final = 30_000  # after which a run of another machine that says nothing is taken for dead
@@ -103,6 +104,31 @@ def ended(run: Run, *, finished: bool, now_ms: int) -> Run:
     if not finished:
         return msgspec.structs.replace(run, event="stopped", at=now_ms)
     return msgspec.structs.replace(run, event="finished", at=now_ms, next=[span.last for span in run.asked.spans])
+
+
+def earlier(runs: Mapping[str, Run], name: str, asked: Asked) -> list[Run]:
+    """Return the other runs that may have redelivered records of the same ranges, in the order in which they began.
+
+    A run that was given a name of its own sends again what others have sent, so it has none before it.
+    """
+    if asked.operation != "redeliver" or name != run_name(asked):
+        return []
+    found = [run for run in runs.values() if run.run != name and run.asked.operation == "redeliver"]
+    return sorted((run for run in found if _overlap(run.asked, asked)), key=lambda run: run.started_at)
+
+
+def _overlap(one: Asked, other: Asked) -> bool:
+    mine = {(span.topic, span.partition): span for span in one.spans}
+    return any(
+        (found := mine.get((span.topic, span.partition))) and found.first < span.last and span.first < found.last
+        for span in other.spans
+    )
+
+
+def written_after(runs: Sequence[Run], span: Span) -> int | None:
+    """Return the offset behind which other runs have written what they sent again of a partition; None: none has."""
+    place = (span.topic, span.partition)
+    return min((o.last for run in runs for o in run.asked.spans if (o.topic, o.partition) == place), default=None)
 
 
 def busy(run: Run, *, who: str, alive: Collection[int], now_ms: int) -> bool:

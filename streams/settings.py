@@ -4,6 +4,7 @@ They are read once, at the start of a process. An unknown or malformed one stops
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,12 @@ LIMITED: Final = ("normal", "bulk", "connection", "worker")
 SECRET_NAMES: Final = ("secret", "kafka_password", "redis_password", "store_password")
 IN_FILES: Final = (*SECRET_NAMES, "redis", "store")  # these may be given as TOCSIN_…_FILE, which names a file
 NOT_SETTINGS: Final = (f"{PREFIX}CONFIG", f"{PREFIX}CACHE")  # where settings and downloads lie
+
+# What Kubernetes puts into the environment of every container for a service.
+_LINK_NAME: Final = re.compile(
+    r"TOCSIN_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_LINK_VALUE: Final = re.compile(r"(tcp|udp|sctp)://")
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -152,9 +159,19 @@ def read_values(environment: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if path := environment.get(f"{PREFIX}CONFIG"):
         values.update(_with_secrets(_from_file(Path(path))))
-    own = {name: value for name, value in environment.items() if name.startswith(PREFIX) and name not in NOT_SETTINGS}
+    own = {name: value for name, value in environment.items() if name.startswith(PREFIX) and _is_ours(name, value)}
     values.update(_with_secrets({name.removeprefix(PREFIX).lower(): value for name, value in own.items()}))
     return values
+
+
+def _is_ours(name: str, value: str) -> bool:
+    """Say whether a variable is meant for us, and not one that Kubernetes sets for a Service of such a name.
+
+    For the Services `tocsin` and `tocsin-metrics` these are TOCSIN_SERVICE_HOST, TOCSIN_PORT=tcp://10.0.0.1:8080,
+    TOCSIN_PORT_8080_TCP_ADDR, TOCSIN_METRICS_PORT=tcp://…, and so on.
+    """
+    link = _LINK_NAME.fullmatch(name) or (name.endswith("_PORT") and _LINK_VALUE.match(value))
+    return name not in NOT_SETTINGS and not link
 
 
 def _with_secrets(values: dict[str, Any]) -> dict[str, Any]:

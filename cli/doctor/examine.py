@@ -12,16 +12,17 @@ from aiokafka.errors import KafkaError
 
 from cli import cluster
 from cli.doctor import findings
-from cli.doctor.findings import Finding, Sample
+from cli.doctor.findings import Sample
 from cli.doctor.permissions import operations
 from cli.kafka import admin, consumer, producer
 from cli.lag import group_lag, partitions_of
+from cli.outputs import Finding
 from schemas.logs import LANES
 from schemas.records import Revocation, encode
 from streams.partitions import home_partition
 from streams.settings import Settings
 from streams.topics import Wanted, load_topics
-from streams.topics_plan import Actual, Replicas, plan, verdict
+from streams.topics_plan import Actual, Note, Replicas, plan, verdict
 
 SAMPLE: Final = 1_000  # last records of a partition whose keys are looked at
 SAMPLING: Final = 5.0  # s for all of them
@@ -29,8 +30,11 @@ LOG_APPEND_TIME: Final = 1  # Kafka's number for records that carry the broker's
 PROBE: Final = Revocation(at=0, until=0, token="tocsin doctor")  # noqa: S106 - it has expired: gateways ignore it
 
 
-async def examine_kafka(settings: Settings, incarnations: Mapping[str, int]) -> list[Finding]:
-    """Return the findings about Kafka. Raises `TocsinError` where it cannot be reached."""
+async def examine_kafka(settings: Settings, incarnations: Mapping[str, int] | None) -> list[Finding]:
+    """Return the findings about Kafka; `incarnations` are the store's, None: it could not be read.
+
+    Raises `TocsinError` where Kafka cannot be reached.
+    """
     described = load_topics(Path(settings.topics) if settings.topics else None)
     wanted = described.wanted(settings.prefix, settings.profile)
     replication = described.profile(settings.profile).replication
@@ -38,8 +42,11 @@ async def examine_kafka(settings: Settings, incarnations: Mapping[str, int]) -> 
         actual = await cluster.actual_topics(client, [topic.name for topic in wanted])
         found = await _brokers(client, replication)
     allowed = await operations(settings.kafka_options(), [topic.name for topic in wanted])
-    changes = [one for one in plan(wanted, actual, incarnations) if not isinstance(one, Replicas)]
-    found.append(findings.judge_topics([one.line() for one in changes], refused=verdict(changes) == "refused"))
+    changes = [one for one in plan(wanted, actual, incarnations or {}) if not isinstance(one, Replicas)]
+    if incarnations is None:
+        changes = [one for one in changes if not isinstance(one, Note)]
+    lines = [one.line() for one in changes]
+    found.append(findings.judge_topics(lines, refused=verdict(changes) == "refused", store=incarnations is not None))
     found += findings.judge_safety(_safety(actual))
     found += findings.judge_permissions(allowed) if allowed is not None else []
     if any(topic.name not in actual for topic in wanted):

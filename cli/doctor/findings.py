@@ -1,13 +1,12 @@
 """What `tocsin doctor` concludes: facts in, findings out. Pure; `cli.doctor.examine…` gather the facts."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
+from cli.outputs import Finding, Level
 from streams.lag import GroupLag
-
-Level = Literal["ok", "warn", "FAIL"]
 
 CLOCK_WARN: Final = 1.0  # s that a server's clock may differ from ours
 CLOCK_FAIL: Final = 30.0  # s
@@ -16,19 +15,6 @@ RETENTION_FAIL: Final = 0.9
 SPARE_FILES: Final = 512  # descriptors that a gateway needs beside its sessions
 PUBSUB_HARD: Final = 32 * 1024 * 1024  # bytes that Redis should hold for a gateway before it cuts it off
 NEEDED: Final = {"Describe": 8, "Read": 3, "Write": 4}  # Kafka's numbers of operations
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One line: what was looked at, how it is, and what to do about it (empty: nothing)."""
-
-    check: str
-    level: Level
-    text: str
-    advice: str = ""
-
-    def line(self) -> str:
-        """Return it for people."""
-        return f"{self.level:<4}  {self.check}: {self.text}" + (f"; {self.advice}" if self.advice else "")
 
 
 class RedisFacts(msgspec.Struct, frozen=True):
@@ -146,11 +132,17 @@ def judge_safety(replicas: Mapping[str, tuple[int, int]]) -> list[Finding]:
     return found
 
 
-def judge_topics(differences: Sequence[str], *, refused: bool) -> Finding:
-    """Judge what separates the cluster and the store's incarnations from topics.yaml, one line each."""
+def judge_topics(differences: Sequence[str], *, refused: bool, store: bool) -> Finding:
+    """Judge what separates the cluster and the store's incarnations from topics.yaml, one line each.
+
+    Without the `store` nobody knows how often a topic was made, so none is to be made now.
+    """
     if not differences:
-        return Finding("topics", "ok", "the cluster has what topics.yaml says, and the store its incarnations")
+        known = ", and the store its incarnations" if store else "; their incarnations could not be read from the store"
+        return Finding("topics", "ok" if store else "warn", f"the cluster has what topics.yaml says{known}")
     advice = "see `tocsin topics plan`" if refused else "run `tocsin topics apply`"
+    if not store:
+        advice = "mend the store first: it counts how often a topic was made"
     return Finding("topics", "FAIL" if refused else "warn", f"{len(differences)} differences: {differences[0]}", advice)
 
 

@@ -17,7 +17,8 @@ from redis.exceptions import ResponseError
 
 from cli.bus import bus_client, gateways, inquire
 from cli.doctor import findings
-from cli.doctor.findings import Finding, GatewayFacts, RedisFacts
+from cli.doctor.findings import GatewayFacts, RedisFacts
+from cli.outputs import Finding
 from schemas import bus
 from schemas.errors import StoreBehind
 from store.cluster import Address, connect
@@ -100,8 +101,11 @@ async def _heard(client: Any, prefix: str) -> bool:
     return False
 
 
-async def examine_store(settings: Settings) -> tuple[list[Finding], dict[str, int]]:
-    """Return the findings about the store, and its incarnations. Raises `TocsinError` where it cannot be reached."""
+async def examine_store(settings: Settings) -> tuple[list[Finding], dict[str, int] | None]:
+    """Return the findings about the store, and its incarnations, None where they cannot be read.
+
+    Raises `TocsinError` where the store cannot be reached.
+    """
     url = settings.store_url()
     pending = await migrations(url).pending()
     address = parse(url)
@@ -111,13 +115,13 @@ async def examine_store(settings: Settings) -> tuple[list[Finding], dict[str, in
         what, off = await asyncio.to_thread(_cassandra, address)
     found = findings.judge_store(what, off, pending)
     if pending:
-        return found, {}
+        return found, None
     store = open_store(url)
     try:
         await store.open()
         return found, await store.incarnations()
     except StoreBehind:  # migrated away meanwhile
-        return found, {}
+        return found, None
     finally:
         await store.close()
 

@@ -13,27 +13,19 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
-import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
 from cli.replay.journal import Book
 from cli.replay.reading import Reader
-from cli.replay.report import Report
-from cli.replay.steps import Judged, Step, Taken
+from cli.replay.report import NAMED, Carried, Report
+from cli.replay.steps import Judged, Performed, Step, Taken
 from schemas.replays import Run
 from streams.replay import BATCH, LeftOut
 from streams.replay_journal import advanced, ended, left
 
 TAKEN: Final = "taken"  # among the counts of a run
 NOTE_EVERY: Final = 5.0  # s between two notes while pages bring nothing; a silent run is taken for dead after 30 s
-
-
-class Carried(msgspec.Struct, frozen=True):
-    """How a run ended, and how long this part of it took (s)."""
-
-    run: Run
-    seconds: float
 
 
 class Stop:
@@ -79,16 +71,20 @@ async def carry_out(
 ) -> Carried:
     """Do the rest of a run and note it; interrupted, it is noted as stopped."""
     stop, begin, noted = Stop(), time.monotonic(), time.monotonic()
+    passed_over: list[LeftOut] = []
     size = max(1, min(BATCH, int(rate * NOTE_EVERY))) if rate else BATCH
     try:
         with _progress(run) as advance:
             async for number, last, page in _pages(run, reader, prefix, size):
                 judged, used = _cut(await steps[number].judge(page), run, run.counts.get(TAKEN, 0))
                 taken = [one for one in judged if isinstance(one, Taken)]
-                tail = await steps[number].perform(taken) if taken else None
+                performed = await steps[number].perform(taken) if taken else Performed()
+                passed_over += [one for one in judged if isinstance(one, LeftOut) and one.at] + performed.refused
+                del passed_over[NAMED:]
                 whole = used == len(page) and page[-1].offset + 1 >= last
                 offset = last if whole else page[used - 1].offset + 1
-                before, run = run, advanced(run, number, offset, _counts(judged), _now(), tail)
+                counts = _counts(judged, performed.refused)
+                before, run = run, advanced(run, number, offset, counts, _now(), performed.tail)
                 advance(left(before) - left(run))
                 if taken or time.monotonic() - noted > NOTE_EVERY:
                     await book.note(run)
@@ -102,7 +98,7 @@ async def carry_out(
     finished = not stop.event.is_set() or _is_full(run, run.counts.get(TAKEN, 0)) or not left(run)
     run = ended(run, finished=finished, now_ms=_now())
     await book.note(run)
-    return Carried(run, time.monotonic() - begin)
+    return Carried(run, time.monotonic() - begin, passed_over)
 
 
 async def _pages(run: Run, reader: Reader, prefix: str, size: int) -> AsyncIterator[tuple[int, int, list[Any]]]:
@@ -128,10 +124,15 @@ def _is_full(run: Run, taken: int) -> bool:
     return bool(run.asked.limit) and taken >= run.asked.limit
 
 
-def _counts(judged: Sequence[Judged]) -> Counter[str]:
-    return Counter(
+def _counts(judged: Sequence[Judged], refused: Sequence[LeftOut]) -> Counter[str]:
+    """Return how many records were taken, and how many left out by reason; those that Kafka refused had been taken."""
+    counts = Counter(
         TAKEN if isinstance(one, Taken) else one.reason for one in judged if isinstance(one, Taken | LeftOut)
     )
+    counts.update(one.reason for one in refused)
+    if refused:
+        counts[TAKEN] -= len(refused)
+    return counts
 
 
 @contextlib.contextmanager

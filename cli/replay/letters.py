@@ -6,8 +6,11 @@ from typing import Any, Final
 
 import msgspec
 
+from cli.outputs import Letter as Shown
+from cli.outputs import Letters
 from cli.replay.journal import read_journal
 from cli.replay.reading import Reader, reading
+from cli.terminal import say, show
 from schemas.frames import rfc3339
 from schemas.replays import Asked, Letter
 from streams.replay import letter_chosen, letter_of
@@ -47,15 +50,13 @@ async def list_letters(
             for message in page:
                 _count(groups, message, asked, settings.prefix, journal)
     found = sorted(groups.values(), key=lambda group: group.count, reverse=True)
-    for group in found:
-        shown = {**msgspec.to_builtins(group), "first": rfc3339(group.first), "last": rfc3339(group.last)}
-        if as_json:
-            print(msgspec.json.encode(shown).decode())
-        else:
-            line = f"{group.count:>8}  {group.reason:<13} {group.topic:<24} {shown['first']} to {shown['last']}"
-            print(line)
-    if not found and not as_json:
-        print("no dead letters")
+    letters = [Letters(g.reason, g.topic, g.count, rfc3339(g.first), rfc3339(g.last)) for g in found]
+    if as_json:
+        show(letters)
+    elif letters:
+        say(*(f"{one.count:>8}  {one.reason:<13} {one.topic:<24} {one.first} to {one.last}" for one in letters))
+    else:
+        say("no dead letters")
     return 0
 
 
@@ -95,17 +96,18 @@ async def show_letters(
     )
     async with reading(settings) as reader:
         journal = await read_journal(reader, settings)
-        shown = 0
+        found: list[Shown] = []
         async for message in _letters(reader, settings.prefix + LETTERS, at):
             outcome = _outcome(message, journal)
             wanted = letter_chosen(message, letter_of(message), asked, settings.prefix)
             if wanted and (asked.settled or not outcome):
-                _print_letter(message, outcome, with_value=with_value, as_json=as_json)
-                shown += 1
-            if shown == limit and not at:
+                found.append(_shown(message, outcome, with_value=with_value))
+            if len(found) == limit and not at:
                 break
-    if not shown and not as_json:
-        print("no dead letters")
+    if as_json:
+        show(found)
+    else:
+        say(*([line for one in found for line in _lines(one)] or ["no dead letters"]))
     return 0
 
 
@@ -131,25 +133,25 @@ def _only(partition: int, offset: int) -> Offsets:
     return Offsets(each={("", partition): offset})
 
 
-def _print_letter(message: Any, outcome: str, *, with_value: bool, as_json: bool) -> None:
-    value = {"value": _text(message.value)} if with_value else {"bytes": len(message.value or b"")}
-    headers = {name: _text(text) for name, text in message.headers}
-    document = {
-        "at": f"{message.partition}:{message.offset}",
-        "time": rfc3339(message.timestamp),
-        "key": _text(message.key),
-        "headers": headers,
-        **value,
-        **({"settled": outcome} if outcome else {}),
-    }
-    if as_json:
-        print(msgspec.json.encode(document).decode())
-        return
-    print(f"{document['at']}  {document['time']}  key {document['key']}  {outcome}".rstrip())
-    for name, text in headers.items():
-        print(f"    {name}: {text}")
-    for name, shown in value.items():
-        print(f"    {name}: {shown}")
+def _shown(message: Any, outcome: str, *, with_value: bool) -> Shown:
+    return Shown(
+        at=f"{message.partition}:{message.offset}",
+        time=rfc3339(message.timestamp),
+        key=_text(message.key),
+        headers={name: _text(text) for name, text in message.headers},
+        bytes=len(message.value or b""),
+        value=_text(message.value) if with_value else None,
+        settled=outcome or None,
+    )
+
+
+def _lines(one: Shown) -> list[str]:
+    content = f"bytes: {one.bytes}" if one.value is None else f"value: {one.value}"
+    return [
+        f"{one.at}  {one.time}  key {one.key}  {one.settled or ''}".rstrip(),
+        *(f"    {name}: {text}" for name, text in one.headers.items()),
+        f"    {content}",
+    ]
 
 
 def _text(data: bytes | None) -> str | None:

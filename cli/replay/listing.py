@@ -1,12 +1,9 @@
 """`tocsin replay list|show`: what the journal says, which is the record of who replayed what."""
 
-import msgspec
-from rich.console import Console
-from rich.table import Table
-
 from cli.replay.journal import read_journal
 from cli.replay.reading import reading
 from cli.replay.report import described, spans_of
+from cli.terminal import columns, say, show
 from schemas.frames import rfc3339
 from schemas.replays import Run
 from streams.replay_journal import Journal, latest_first, left
@@ -17,18 +14,15 @@ async def list_runs(settings: Settings, *, as_json: bool) -> int:
     """Print every run, the latest first; return 0."""
     runs = latest_first((await _journal(settings)).runs)
     if as_json:
-        for run in runs:
-            print(msgspec.json.encode(described(run)).decode())
+        show([described(run) for run in runs])
         return 0
     if not runs:
-        print("no runs")
+        say("no runs")
         return 0
-    table = Table("run", "state", "taken", "left", "last", "who", box=None)
-    for run in runs:
-        table.add_row(
-            run.run, run.event, str(run.counts.get("taken", 0)), str(left(run)), rfc3339(run.at), run.who
-        )  # fmt: skip
-    Console(soft_wrap=True).print(table)
+    rows = [
+        (run.run, run.event, str(run.counts.get("taken", 0)), str(left(run)), rfc3339(run.at), run.who) for run in runs
+    ]
+    say(*columns([("run", "state", "taken", "left", "last", "who"), *rows]))
     return 0
 
 
@@ -36,10 +30,9 @@ async def show_run(settings: Settings, name: str, *, as_json: bool) -> int:
     """Print one run; return 0. Raises `UnknownRun`."""
     run = (await _journal(settings)).run(name)
     if as_json:
-        print(msgspec.json.encode(described(run)).decode())
+        show(described(run))
         return 0
-    for line in _lines(run):
-        print(line)
+    say(*_lines(run))
     return 0
 
 

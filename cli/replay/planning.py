@@ -2,12 +2,12 @@
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from cli.replay.carrying import Carried, carry_out, survey
+from cli.replay.carrying import carry_out, survey
 from cli.replay.journal import Book, alive, read_journal, who
 from cli.replay.reading import Reader, reading
 from cli.replay.rebuild import REBUILD_LEFT_OUT, ROLE, Rebuild, beyond_reach, claimed, require_quiet
@@ -21,7 +21,7 @@ from store.port import Store
 from streams.partitions import home_partition
 from streams.producer import BatchProducer
 from streams.replay import LEFT_OUT, Source, run_name
-from streams.replay_journal import Journal, ReplayError, begun, busy, taken_up, unsure
+from streams.replay_journal import Journal, ReplayError, begun, busy, earlier, taken_up, unsure, written_after
 from streams.replay_range import Position, RangeError, parse_bound, resolve, times
 from streams.settings import Settings
 from streams.topics import Topics, app_id, load_topics
@@ -130,11 +130,14 @@ class Deployment:
         group = app_id(self._settings.prefix, ROLE)
         if asked.operation == "rebuild" and wish.yes:
             await require_quiet(self._reader.admin, group)
-        if wish.yes and found and busy(found, who=who(), alive=[found.pid] if alive(found.pid) else [], now_ms=_now()):
-            raise ReplayError(f"the run {name} is at work: {found.who}, process {found.pid}")
+        if wish.yes and found:
+            self._require_rest([found])
+        before = earlier(self._journal.runs, name, asked)
+        if wish.yes:
+            self._require_rest(before)
         run = found or begun(name, asked, who=who(), pid=os.getpid(), now_ms=_now())
         if not wish.yes or (asked.operation == "rebuild" and found is None):
-            report = await self._survey(run, book, producer)
+            report = await self._survey(run, book, producer, before)
             if not wish.yes:
                 shown.plan(run, report, resume_command(run, known=found is not None))
                 return 0
@@ -145,17 +148,25 @@ class Deployment:
             await self._store.new_epoch()  # before the first note: a crash in between only does it once more
         await book.note(run)
         epochs = await self._claims(asked)
-        steps = [self._step(span, run, book, producer, epochs.get(span.topic)) for span in asked.spans]
-        if found:
-            await self._recall(run, steps)
-        carried: Carried = await carry_out(run, steps, self._reader, book, self._settings.prefix, rate=wish.rate)
+        steps = [self._step(span, run, book, producer, epochs.get(span.topic), before) for span in asked.spans]
+        await self._recall(run, steps, before)
+        carried = await carry_out(run, steps, self._reader, book, self._settings.prefix, rate=wish.rate)
         return shown.done(carried, resume_command(carried.run, known=True))
 
-    async def _survey(self, run: Run, book: Book, producer: BatchProducer) -> Report:
+    @staticmethod
+    def _require_rest(runs: Sequence[Run]) -> None:
+        """Raise `ReplayError` if another process is at work on one of these runs."""
+        for run in runs:
+            if busy(run, who=who(), alive=[run.pid] if alive(run.pid) else [], now_ms=_now()):
+                raise ReplayError(f"the run {run.run} is at work: {run.who}, process {run.pid}")
+
+    async def _survey(self, run: Run, book: Book, producer: BatchProducer, before: Sequence[Run]) -> Report:
         by_topic: dict[str, Step] = {}
         steps = [
-            by_topic.setdefault(span.topic, self._step(span, run, book, producer, None)) for span in run.asked.spans
+            by_topic.setdefault(span.topic, self._step(span, run, book, producer, None, before))
+            for span in run.asked.spans
         ]
+        await self._recall(run, steps, before)
         report = await survey(run, steps, self._reader, self._settings.prefix)
         if run.event == "started" and not run.asked.new_epoch:
             report.refusal = self._unreachable(run, by_topic)
@@ -177,14 +188,16 @@ class Deployment:
             "before: its logs would get other seqs. With --new-epoch they do, and every device starts anew"
         )
 
-    async def _recall(self, run: Run, steps: list[Step]) -> None:
-        """Let a run that goes on see what it wrote before it crashed."""
-        place = unsure(run)
-        step = steps[place[0]] if place else None
-        if place and isinstance(step, Redeliver):
-            span, topic = run.asked.spans[place[0]], self._settings.prefix + run.asked.spans[place[0]].topic
+    async def _recall(self, run: Run, steps: list[Step], before: Sequence[Run]) -> None:
+        """Let a run that goes on see what it wrote before it crashed, and any run what earlier ones have sent."""
+        own = dict([place]) if (place := unsure(run)) else {}
+        for number, (span, step) in enumerate(zip(run.asked.spans, steps, strict=True)):
+            begins = [at for at in (own.get(number), written_after(before, span)) if at is not None]
+            if not (begins and isinstance(step, Redeliver)):
+                continue
+            topic = self._settings.prefix + span.topic
             extent = await self._reader.extent(topic, span.topic)
-            first = max(place[1], extent.begin[span.partition])
+            first = max(min(begins), extent.begin[span.partition])
             await step.recall(self._reader.pages(topic, span.partition, first, extent.end[span.partition]))
 
     async def _claims(self, asked: Asked) -> dict[str, dict[int, int]]:
@@ -194,10 +207,19 @@ class Deployment:
         epochs = await claimed(self._store, sorted({span.partition for span in asked.spans}), f"rebuild-{who()}")
         return {span.topic: epochs for span in asked.spans}
 
-    def _step(self, span: Span, run: Run, book: Book, producer: BatchProducer, epochs: dict[int, int] | None) -> Step:
+    def _step(
+        self,
+        span: Span,
+        run: Run,
+        book: Book,
+        producer: BatchProducer,
+        epochs: dict[int, int] | None,
+        before: Sequence[Run],
+    ) -> Step:
         asked, lane = run.asked, span.topic.rpartition(".")[2]
         if asked.operation == "redeliver" and self._store:
-            return Redeliver(run.run, asked, self._source(span.topic), lane, self._store, producer)
+            names = [one.run for one in before]
+            return Redeliver(run.run, asked, self._source(span.topic), lane, self._store, producer, names)
         if asked.operation == "rebuild" and self._store:
             source, limit = self._source(span.topic), self._settings.limit(lane)
             return Rebuild(asked, source, lane, self._store, limit=limit, epochs=epochs)

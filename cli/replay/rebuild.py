@@ -18,7 +18,7 @@ from aiokafka.errors import (
 )
 
 from cli.replay.entries import rows_of
-from cli.replay.steps import Judged, Taken, appends
+from cli.replay.steps import Judged, Performed, Taken, appends
 from schemas.errors import BadRecord
 from schemas.ids import source_parts
 from schemas.logs import inbox_log, log_key
@@ -139,10 +139,10 @@ class Rebuild:
         rows = await rows_of(self._store, {log: [record.src for _, record in found] for log, found in old.items()})
         return [(n, LeftOut(_compared(r, rows.get((log, r.src))))) for log, found in old.items() for n, r in found]
 
-    async def perform(self, taken: Sequence[Taken]) -> int | None:
+    async def perform(self, taken: Sequence[Taken]) -> Performed:
         """Append the rows."""
         await self._store.append(appends(taken, self._epochs or {}))
-        return None
+        return Performed()
 
 
 def _compared(record: Incoming, row: Row | None) -> str:

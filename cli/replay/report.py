@@ -3,11 +3,13 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from cli import outputs
 from cli.replay.steps import Judged, Taken
+from cli.terminal import say, show
 from schemas.frames import rfc3339
 from schemas.replays import Asked, Run, Span
 from streams.replay import LeftOut, run_name
@@ -15,20 +17,30 @@ from streams.replay_journal import left
 
 SHOWN: Final = 20  # rows of a list
 NAMES: Final = 100_000  # users and kinds that are counted one by one, the rest together
+NAMED: Final = 1_000  # dead letters that cannot go back and are named one by one
 OTHERS: Final = "(others)"
 VERBS: Final = {
     "redeliver": "send again", "rebuild": "append rows for", "redrive": "send back", "drop": "mark as dropped",
 }  # fmt: skip
 
 
+class Carried(msgspec.Struct, frozen=True):
+    """How a run ended, how long this part of it took (s), and the dead letters that it passed over."""
+
+    run: Run
+    seconds: float
+    passed_over: list[LeftOut] = []
+
+
 class Report:
-    """What a run would do, counted."""
+    """What a run would do, counted; `passed_over` are the dead letters that cannot go back, the first of them."""
 
     def __init__(self) -> None:
         self.taken = 0
         self.kinds: Counter[str] = Counter()
         self.users: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
+        self.passed_over: list[LeftOut] = []
         self.refusal = ""  # why it would not begin
 
     def add(self, judged: Judged) -> None:
@@ -39,6 +51,8 @@ class Report:
             _count(self.users, judged.user)
         elif isinstance(judged, LeftOut):
             self.left_out[judged.reason] += 1
+            if judged.at and len(self.passed_over) < NAMED:
+                self.passed_over.append(judged)
 
 
 def _count(counter: Counter[str], name: str) -> None:
@@ -55,58 +69,57 @@ class Shown:
     def plan(self, run: Run, report: Report, command: str) -> None:
         """Print what a run would do."""
         if self._as_json:
-            _print_json(
-                {
-                    "run": run.run,
-                    "operation": run.asked.operation,
-                    "spans": run.asked.spans,
-                    "taken": report.taken,
-                    "kinds": dict(report.kinds.most_common()),
-                    "users": dict(report.users.most_common()),
-                    "left_out": dict(report.left_out),
-                    "refused": report.refusal or None,
-                    "command": command,
-                }
-            )
+            show(_planned(run, report, command))
             return
-        print(f"run {run.run}: would {VERBS[run.asked.operation]} {report.taken} records")
-        for line in spans_of(run.asked.spans):
-            print(f"  from {line}")
-        _print_counter("by kind" if run.asked.operation in ("redeliver", "rebuild") else "by reason", report.kinds)
-        _print_counter("by user", report.users)
-        self._print_left_out(report.left_out)
+        by = "by kind" if run.asked.operation in ("redeliver", "rebuild") else "by reason"
+        say(
+            f"run {run.run}: would {VERBS[run.asked.operation]} {report.taken} records",
+            *(f"  from {line}" for line in spans_of(run.asked.spans)),
+            *_counted(by, report.kinds),
+            *_counted("by user", report.users),
+            *self._left_out(report.left_out, report.passed_over),
+        )
         if report.refusal:
-            print(f"refused: {report.refusal}")
+            say(f"refused: {report.refusal}")
         else:
-            print(f"nothing was changed; this does it:\n  {command}")
+            say("nothing was changed; this does it:", f"  {command}")
 
-    def done(self, carried: Any, command: str) -> int:
+    def done(self, carried: Carried, command: str) -> int:
         """Print how a run ended; return the exit code."""
-        run: Run = carried.run
+        run = carried.run
         finished = run.event == "finished"
         if self._as_json:
-            _print_json({**described(run), "seconds": round(carried.seconds, 3)})
-        else:
-            print(f"run {run.run}: {run.event}, {run.counts.get('taken', 0)} records, {carried.seconds:.1f} s")
-            self._print_left_out(run.counts)
-            if finished and run.asked.new_epoch:
-                print("the store has a new identity: restart the gateways, so that no session keeps its old cursors")
-            if not finished:
-                print(f"{left(run)} offsets are left; go on with:\n  {command}")
+            told = described(run, command=None if finished else command)
+            unsendable = [_unsendable(one) for one in carried.passed_over]
+            show(msgspec.structs.replace(told, seconds=round(carried.seconds, 3), unsendable=unsendable))
+            return 0 if finished else 130
+        say(
+            f"run {run.run}: {run.event}, {run.counts.get('taken', 0)} records, {carried.seconds:.1f} s",
+            *self._left_out(run.counts, carried.passed_over),
+        )
+        if finished and run.asked.new_epoch:
+            say("the store has a new identity: restart the gateways, so that no session keeps its old cursors")
+        if not finished:
+            say(f"{left(run)} offsets are left; go on with:", f"  {command}")
         return 0 if finished else 130
 
-    def _print_left_out(self, counts: Mapping[str, int]) -> None:
+    def _left_out(self, counts: Mapping[str, int], passed_over: Sequence[LeftOut]) -> list[str]:
+        lines = []
         for reason, text in self._reasons.items():
             if count := counts.get(reason, 0):
-                print(f"  left out: {count} {reason} ({text})")
+                lines.append(f"  left out: {count} {reason} ({text})")
+                named = [one for one in passed_over if one.reason == reason]
+                lines += [f"    {one.at}" + (f"  {one.why}" if one.why else "") for one in named[:SHOWN]]
+                lines += [f"    and {count - SHOWN} more"] if named and count > SHOWN else []
+        return lines
 
 
 def finished_before(run: Run, *, as_json: bool) -> int:
     """Say that there is nothing to do."""
     if as_json:
-        _print_json(described(run))
+        show(described(run))
     else:
-        print(f"run {run.run}: finished on {rfc3339(run.at)} by {run.who}; nothing to do")
+        say(f"run {run.run}: finished on {rfc3339(run.at)} by {run.who}; nothing to do")
     return 0
 
 
@@ -142,19 +155,53 @@ def spans_of(spans: Sequence[Span]) -> list[str]:
     return lines[:SHOWN] + ([f"{len(lines) - SHOWN} more partitions"] if len(lines) > SHOWN else [])
 
 
-def described(run: Run) -> dict[str, Any]:
-    """Return a run as JSON shows it."""
-    found: dict[str, Any] = msgspec.to_builtins(run)
-    return {**found, "started_at": rfc3339(run.started_at), "at": rfc3339(run.at), "left": left(run)}
+def _planned(run: Run, report: Report, command: str) -> outputs.Run:
+    left_out = dict(report.left_out)
+    return outputs.Run(
+        run=run.run,
+        operation=run.asked.operation,
+        event="planned",
+        asked=run.asked,
+        spans=run.asked.spans,
+        taken=report.taken,
+        left_out=left_out,
+        counts={"taken": report.taken, **left_out},
+        unsendable=[_unsendable(one) for one in report.passed_over],
+        left=left(run),
+        kinds=dict(report.kinds.most_common()),
+        users=dict(report.users.most_common()),
+        refused=report.refusal or None,
+        command=None if report.refusal else command,
+    )
 
 
-def _print_counter(title: str, counter: Counter[str]) -> None:
+def described(run: Run, *, command: str | None = None) -> outputs.Run:
+    """Return a run of the journal as JSON shows it."""
+    return outputs.Run(
+        run=run.run,
+        operation=run.asked.operation,
+        event=run.event,
+        asked=run.asked,
+        spans=run.asked.spans,
+        taken=run.counts.get("taken", 0),
+        left_out={name: count for name, count in run.counts.items() if name != "taken"},
+        counts=run.counts,
+        left=left(run),
+        command=command,
+        who=run.who,
+        pid=run.pid,
+        started_at=rfc3339(run.started_at),
+        at=rfc3339(run.at),
+    )
+
+
+def _unsendable(one: LeftOut) -> outputs.Unsendable:
+    return outputs.Unsendable(one.at, f"{one.reason}: {one.why}" if one.why else one.reason)
+
+
+def _counted(title: str, counter: Counter[str]) -> list[str]:
     if not counter:
-        return
+        return []
     parts = [f"{name} {count}" for name, count in counter.most_common(SHOWN)]
     more = f" and {len(counter) - SHOWN} more" if len(counter) > SHOWN else ""
-    print(f"  {title}: {', '.join(parts)}{more}")
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    print(msgspec.json.encode(document).decode())
+    return [f"  {title}: {', '.join(parts)}{more}"]

@@ -2,14 +2,23 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
+from aiokafka.errors import (
+    InvalidMessageError,
+    InvalidTimestampError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    RecordTooLargeError,
+    UnsupportedForMessageFormatError,
+)
 
 from cli.replay.entries import rows_of
 from cli.replay.journal import Book
 from schemas.logs import inbox_log, log_key
-from schemas.replays import Asked, Letter, Marks
+from schemas.replays import REPLAY_ID, Asked, Letter, Marks
 from schemas.rows import Append
 from store.port import Store
 from streams.producer import BatchProducer, Emit
@@ -29,6 +38,12 @@ from streams.replay import (
 )
 from streams.replay_journal import Journal
 
+_REPLAYED: Final = f"{REPLAY_ID}:".encode()
+OF_THE_RECORD: Final = (  # what Kafka says of records that it will never take as they are
+    MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError, InvalidMessageError, InvalidTimestampError,
+    UnsupportedForMessageFormatError, PolicyViolationError,
+)  # fmt: skip
+
 
 class Taken(msgspec.Struct, frozen=True):
     """A record that is taken: whose it is, of which kind (of a letter: its reason), and what is done for it."""
@@ -41,26 +56,43 @@ class Taken(msgspec.Struct, frozen=True):
 Judged = Taken | LeftOut | None
 
 
+class Performed(msgspec.Struct, frozen=True):
+    """What came of records that were taken.
+
+    `tail` is the offset after what was written, if that went to the partition that the page is of. `refused` are those
+    that Kafka did not take.
+    """
+
+    tail: int | None = None
+    refused: list[LeftOut] = []
+
+
 class Step(Protocol):
     """One kind of replay."""
 
     async def judge(self, page: Sequence[Any]) -> list[Judged]:
         """Return what becomes of each record of a page of one partition; changes nothing outside."""
 
-    async def perform(self, taken: Sequence[Taken]) -> int | None:
-        """Do it, and return when it is durable; doing it again changes nothing.
-
-        Returns the offset after what was written, if that went to the partition that the page is of.
-        """
+    async def perform(self, taken: Sequence[Taken]) -> "Performed":
+        """Do it, and return when it is durable; doing it again changes nothing."""
 
 
 class Redeliver:
     """Entries are sent again, as new records of their lane."""
 
     def __init__(
-        self, run: str, asked: Asked, source: Source, lane: str, store: Store, producer: BatchProducer
+        self,
+        run: str,
+        asked: Asked,
+        source: Source,
+        lane: str,
+        store: Store,
+        producer: BatchProducer,
+        earlier: Sequence[str] = (),
     ) -> None:
+        """Begin; `earlier` are the runs whose records are not sent once more."""
         self._run = run
+        self._earlier = earlier
         self._asked = asked
         self._source = source
         self._log = inbox_log(lane)
@@ -69,13 +101,14 @@ class Redeliver:
         self._written: set[str] = set()
 
     async def recall(self, pages: AsyncIterator[list[Any]]) -> None:
-        """Take note of what this run has written already, before it crashed; it is not written again.
+        """Take note of what this run, before it crashed, and earlier runs have written; it is not written again.
 
         The inbox would recognise it, but only as long as it is among the last 256 entries of its log.
         """
-        mine = replay_id(self._run, "").encode()
+        begins = tuple(replay_id(run, "") for run in (self._run, *self._earlier))
         async for page in pages:
-            self._written.update(name_of(message.value) for message in page if mine in (message.value or b""))
+            names = (name_of(message.value) for message in page if _REPLAYED in (message.value or b""))
+            self._written.update(name for name in names if name.startswith(begins))
 
     async def judge(self, page: Sequence[Any]) -> list[Judged]:
         """Leave out what never became an entry, and what every device has read."""
@@ -96,18 +129,20 @@ class Redeliver:
             return LeftOut("no_entry")
         if not self._asked.again and is_read(row, self._log, cursors[note.user]):
             return LeftOut("read")
+        if any(replay_id(run, one.record.id) in self._written for run in self._earlier):
+            return LeftOut("redelivered")
         emit = redelivered(self._run, self._source, one)
         if isinstance(emit, LeftOut):
             return emit
         return Taken(note.user, note.kind, None if replay_id(self._run, one.record.id) in self._written else emit)
 
-    async def perform(self, taken: Sequence[Taken]) -> int | None:
+    async def perform(self, taken: Sequence[Taken]) -> Performed:
         """Write the new records."""
         emits = [one.work for one in taken if one.work]
         if not emits:
-            return None
+            return Performed()
         written = await self._producer.write_runs({(self._source.topic, emits[0].partition): emits})
-        return max(run.offset + run.count for run in written)
+        return Performed(max(run.offset + run.count for run in written))
 
 
 class Settle:
@@ -149,13 +184,29 @@ class Settle:
             return emit
         return Taken(user_of(message), letter.reason, (place, emit))
 
-    async def perform(self, taken: Sequence[Taken]) -> int | None:
-        """Write the records where they belong, and then that the letters are settled."""
-        await self._producer.emit([emit for _, emit in (one.work for one in taken) if emit is not None])
-        letters = [place for place, _ in (one.work for one in taken)]
+    async def perform(self, taken: Sequence[Taken]) -> Performed:
+        """Write the records where they belong, and then that the letters are settled; pass over what Kafka refuses."""
+        refused = await self._send_back([one.work for one in taken if one.work[1] is not None])
+        letters = [place for place, _ in (one.work for one in taken) if place not in refused]
         redrive = self._asked.operation == "redrive"
-        await self._book.settle(Marks(run=self._run, outcome="redriven" if redrive else "dropped", letters=letters))
-        return None
+        if letters:
+            await self._book.settle(Marks(run=self._run, outcome="redriven" if redrive else "dropped", letters=letters))
+        return Performed(refused=list(refused.values()))
+
+    async def _send_back(self, work: Sequence[tuple[Letter, Emit]]) -> dict[Letter, LeftOut]:
+        """Write records; where Kafka refuses them for what they are, find the ones that it means by halving."""
+        if not work:
+            return {}
+        try:
+            await self._producer.emit([emit for _, emit in work])
+        except OF_THE_RECORD as exc:
+            await self._producer.renew()
+            if len(work) == 1:
+                place, emit = work[0]
+                return {place: LeftOut("refused", f"{place.partition}:{place.offset}", f"{emit.topic}: {exc}")}
+            half = len(work) // 2
+            return await self._send_back(work[:half]) | await self._send_back(work[half:])
+        return {}
 
 
 def appends(taken: Sequence[Taken], epochs: Mapping[int, int]) -> list[Append]:

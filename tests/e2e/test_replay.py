@@ -15,9 +15,9 @@ COUNT = 450
 
 
 def run_of(system: System, name: str) -> dict[str, Any]:
-    """Return what is known of a run; a field that is left out, as `counts` of one that has just begun, is empty."""
+    """Return what is known of a run."""
     shown = system.tocsin("replay", "show", name, "--json")
-    return {"counts": {}, "event": ""} | (json.loads(shown.stdout) if shown.returncode == 0 else {})
+    return json.loads(shown.stdout) if shown.returncode == 0 else {"counts": {}, "event": ""}
 
 
 @pytest.mark.thorough
@@ -67,7 +67,7 @@ async def test_a_letter_that_is_sent_back_twice_is_shown_once(system: System) ->
     with Listener(system, user) as device:
         chosen = ("--reason", "rule_failed", "--user", user)
         listed = system.tocsin("dlq", "ls", *chosen, "--json")
-        assert json.loads(listed.stdout)["count"] == 1
+        assert [one["count"] for one in json.loads(listed.stdout)] == [1]
         assert "a fault that is fixed" in system.tocsin("dlq", "show", *chosen).stdout
         for options in (("--run", "first"), ("--run", "second", "--all")):
             done = system.tocsin("dlq", "redrive", *chosen, *options, "--yes")

@@ -13,7 +13,7 @@ import typer.main
 from prometheus_client import CollectorRegistry
 
 from bench.__main__ import BENCHES, CHECKS
-from cli.docs import HEADERS
+from cli.docs import COMMANDS, HEADERS
 from cli.main import app
 from gateway import codes
 from schemas import frames, records
@@ -197,6 +197,13 @@ def test_every_command_is_listed_with_its_options() -> None:
         options = [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
         for option in options:
             assert option in row or option in ("--help", "--api-port"), (words, option)
+
+
+def test_the_json_of_every_command_has_a_schema_and_is_explained() -> None:
+    printing = {words for words, command in commands() if any("--json" in p.opts for p in command.params)}
+    assert printing == set(COMMANDS)
+    explained = {name for name in rows(section(PROTOCOL, "Commands")) if not name.startswith(("tocsin ", "make "))}
+    assert printing <= explained
 
 
 def test_the_commands_of_shell_blocks_would_run() -> None:

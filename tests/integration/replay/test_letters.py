@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from cli.kafka import admin
 from cli.replay.letters import list_letters, show_letters
 from schemas.ids import position_id
 from streams.producer import Emit
@@ -15,15 +17,16 @@ from tests.integration.replay.conftest import Floor
 Do = Callable[..., Awaitable[dict[str, Any]]]
 
 
-def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+def printed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return found
 
 
 async def listed(floor: Floor, capsys: pytest.CaptureFixture[str], **filters: Any) -> list[tuple[str, str, int]]:
     capsys.readouterr()
     chosen = {"reasons": [], "topics": [], "users": [], "everything": False, **filters}
     assert await list_letters(floor.settings, **chosen, as_json=True) == 0
-    return sorted((one["reason"], one["topic"], one["count"]) for one in lines(capsys))
+    return sorted((one["reason"], one["topic"], one["count"]) for one in printed(capsys))
 
 
 @pytest.fixture
@@ -84,6 +87,32 @@ async def test_a_letter_from_a_topic_that_is_no_more_is_left_out(floor: Floor, r
     )
     shown = await run("redrive")
     assert (shown["taken"], shown["left_out"]) == (1, {"unknown_topic": 1, "not_a_letter": 1})
+    unknown, none = (await floor.records("dead-letters"))[1:]
+    named = [
+        {"at": f"{unknown.partition}:{unknown.offset}", "reason": "unknown_topic: it came from gone"},
+        {"at": f"{none.partition}:{none.offset}", "reason": "not_a_letter"},
+    ]
+    assert shown["unsendable"] == named
+    done = await run("redrive", yes=True)
+    assert (done["counts"], done["unsendable"]) == ({"taken": 1, "unknown_topic": 1, "not_a_letter": 1}, named)
+
+
+async def test_a_letter_that_kafka_refuses_is_named_and_the_others_go_back(floor: Floor, run: Do) -> None:
+    await floor.write(*(floor.notification("u1", id=f"i{i}", body="x" * (20_000 if i == 3 else 10)) for i in range(7)))
+    await floor.refuse(*["rule_failed"] * 7)
+    topic = floor.settings.prefix + "notifications.normal"
+    async with admin(floor.settings.kafka_options()) as client:
+        await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": "10000"})])
+    done = await run("redrive", yes=True)
+    letter = next(r for r in await floor.records("dead-letters") if b"i3" in r.value)
+    (named,) = done["unsendable"]
+    assert named["at"] == f"{letter.partition}:{letter.offset}"
+    assert named["reason"].startswith(f"refused: {topic}: ")
+    assert done["counts"] == {"refused": 1, "taken": 6}
+    ids = {one["id"] for one in (await floor.values())[7:]}
+    assert ids == {f"i{i}" for i in range(7) if i != 3}
+    again = await run("redrive", run="again")  # what could not go back is not settled
+    assert again["taken"] == 1
 
 
 async def test_dropped_letters_are_left_out_but_stay(
@@ -107,11 +136,11 @@ async def test_letters_are_shown_with_their_values_only_on_request(
     async def show(*at: str, **options: Any) -> list[dict[str, Any]]:
         capsys.readouterr()
         await show_letters(letters.settings, at, **{**chosen, "with_value": False, **options}, as_json=True)
-        return lines(capsys)
+        return printed(capsys)
 
     (shown,) = await show(place)
     assert shown["headers"]["tocsin-reason"] == "rule_failed"
-    assert "value" not in shown
+    assert (shown["value"], shown["bytes"]) == (None, len(letter.value))
     (shown,) = await show(place, with_value=True)
     assert json.loads(shown["value"]) == {"user": "u1", "title": "t"}
     assert len(await show(reasons=["rule_failed"])) == 2

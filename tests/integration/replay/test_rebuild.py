@@ -141,7 +141,7 @@ async def test_the_journal_names_every_run(floor: Floor, run: Do, capsys: pytest
     await run("redeliver", topic="notifications.normal", users=["u1"], yes=True, run="mine")
     capsys.readouterr()
     await list_runs(floor.settings, as_json=True)
-    latest, first = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    latest, first = json.loads(capsys.readouterr().out)
     assert (latest["run"], latest["event"], first["asked"]["operation"]) == ("mine", "finished", "rebuild")
     await show_run(floor.settings, "mine", as_json=False)
     said = capsys.readouterr().out

@@ -56,12 +56,51 @@ async def test_the_same_run_again_does_nothing(floor: Floor, run: Do) -> None:
     assert len(await floor.values()) == 10
 
 
+async def test_an_open_range_typed_twice_sends_nothing_twice(floor: Floor, run: Do) -> None:
+    await floor.write(*(floor.notification(f"u{i % 3}", id=f"i{i}") for i in range(9)), floor.notification("u1"))
+    await floor.work_off()
+    first = await run("redeliver", topic=NORMAL, again=True, yes=True)
+    await floor.write(floor.notification("u1", id="new"))
+    await floor.work_off()
+    planned = await run("redeliver", topic=NORMAL, again=True)
+    assert (planned["taken"], planned["left_out"]) == (1, {"redelivered": 10, "replay": 10})
+    second = await run("redeliver", topic=NORMAL, again=True, yes=True)
+    assert (second["taken"], second["run"] == first["run"]) == (1, False)
+    assert (await run("redeliver", topic=NORMAL, first="-1h", yes=True))["taken"] == 0
+    assert len(await floor.values()) == 11 + 11
+    named = await run("redeliver", topic=NORMAL, yes=True, run="once-more")
+    assert named["taken"] == 11
+
+
+@pytest.mark.parametrize("noted", [True, False])
+async def test_what_was_sent_before_an_interruption_is_not_sent_by_the_same_command(
+    floor: Floor, run: Do, noted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await floor.write(*(floor.notification("u1", id=f"i{i}") for i in range(450)))
+    await floor.work_off()
+    note, notes = Book.note, 0
+
+    async def dying(self: Book, state: Run) -> None:
+        nonlocal notes
+        notes += 1
+        if notes == 2 + noted:
+            raise asyncio.IncompleteReadError(b"", 1)  # the fault: the process dies here
+        await note(self, state)
+
+    monkeypatch.setattr(Book, "note", dying)
+    await crash(run("redeliver", topic=NORMAL, yes=True))
+    monkeypatch.setattr(Book, "note", note)
+    await run("redeliver", topic=NORMAL, yes=True)
+    sent = [one["id"].rpartition(":")[2] for one in await floor.values() if one.get("replayed")]
+    assert sorted(sent) == sorted(f"i{i}" for i in range(450))
+
+
 async def test_a_replay_is_never_replayed(floor: Floor, run: Do) -> None:
     await floor.write(floor.notification("u1", id="a"))
     await floor.work_off()
     await run("redeliver", topic=NORMAL, yes=True)
     await floor.work_off()
-    shown = await run("redeliver", topic=NORMAL)
+    shown = await run("redeliver", topic=NORMAL, run="anew")
     assert (shown["taken"], shown["left_out"]) == (1, {"replay": 1})
 
 

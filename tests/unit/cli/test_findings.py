@@ -3,7 +3,8 @@
 import pytest
 
 from cli.doctor import findings
-from cli.doctor.findings import Finding, GatewayFacts, RedisFacts, Sample
+from cli.doctor.findings import GatewayFacts, RedisFacts, Sample
+from cli.outputs import Finding
 from streams.lag import GroupLag, PartitionLag
 
 DAY = 86_400_000
@@ -70,9 +71,17 @@ def test_brokers_and_replicas() -> None:
 
 
 def test_topics() -> None:
-    assert findings.judge_topics([], refused=False).level == "ok"
-    assert findings.judge_topics(["create a"], refused=False).advice == "run `tocsin topics apply`"
-    assert findings.judge_topics(["REFUSED a"], refused=True).level == "FAIL"
+    assert findings.judge_topics([], refused=False, store=True).level == "ok"
+    assert findings.judge_topics(["create a"], refused=False, store=True).advice == "run `tocsin topics apply`"
+    assert findings.judge_topics(["REFUSED a"], refused=True, store=True).level == "FAIL"
+
+
+@pytest.mark.parametrize("differences", [["create a"], ["change a"], ["REFUSED a"]])
+def test_no_advice_on_topics_rests_on_a_store_that_could_not_be_read(differences: list[str]) -> None:
+    found = findings.judge_topics(differences, refused=False, store=False)
+    assert "mend the store first" in found.advice
+    assert "apply" not in found.advice
+    assert findings.judge_topics([], refused=False, store=False).level == "warn"
 
 
 def test_a_producer_with_another_partitioner_is_found() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cli.listen import CursorFile, json_of, latency_ms, line_of
+from cli.listen import CursorFile, entry_of, latency_ms, line_of
 from schemas import frames
 from schemas.errors import SettingsError
 from schemas.frames import NotificationFrame
@@ -29,7 +29,7 @@ def test_latency_is_what_passed_since_kafka_took_it() -> None:
 
 
 def test_json_is_the_frame_with_its_latency() -> None:
-    shown = json.loads(json_of(entry(title="T", expires_at="2026-01-01T00:00:00Z"), 1000.012))
+    shown = json.loads(msgspec.json.encode(entry_of(entry(title="T", expires_at="2026-01-01T00:00:00Z"), 1000.012)))
     assert (shown["type"], shown["seq"], shown["title"], shown["latency_ms"]) == ("notification", 7, "T", 12.0)
     assert "data" not in shown
 
@@ -37,7 +37,7 @@ def test_json_is_the_frame_with_its_latency() -> None:
 def test_json_carries_data_as_an_object() -> None:
     record = Notification(user="u", data=msgspec.Raw(b'{"a": 1}'))
     frame = frames.notification_frame(record, log="l", seq=1, n=1, id_="i", ts_ms=0)
-    shown = json.loads(json_of(msgspec.json.decode(frame, type=NotificationFrame), 0.0))
+    shown = json.loads(msgspec.json.encode(entry_of(msgspec.json.decode(frame, type=NotificationFrame), 0.0)))
     assert shown["data"] == {"a": 1}
 
 

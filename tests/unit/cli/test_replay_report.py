@@ -8,8 +8,7 @@ import pytest
 import typer.main
 
 from cli.main import app
-from cli.replay.carrying import Carried
-from cli.replay.report import Report, Shown, finished_before, resume_command, spans_of
+from cli.replay.report import Carried, Report, Shown, finished_before, resume_command, spans_of
 from cli.replay.steps import Taken
 from cli.replay.wish import Wish, run_named
 from schemas.replays import Asked, Run, Span

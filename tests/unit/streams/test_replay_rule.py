@@ -284,10 +284,10 @@ def test_a_letter_that_had_an_id_keeps_it() -> None:
 
 def test_letters_of_unknown_origin_are_left_out() -> None:
     plain = Message(b"v", 4)
-    assert redriven(plain, letter_of(plain), {TOPIC: SOURCE}) == LeftOut("not_a_letter")
+    assert redriven(plain, letter_of(plain), {TOPIC: SOURCE}) == LeftOut("not_a_letter", "0:4")
     odd = a_letter({"offset": "x"})
-    assert redriven(odd, letter_of(odd), {TOPIC: SOURCE}) == LeftOut("not_a_letter")
-    assert redriven(a_letter(), letter_of(a_letter()), {}) == LeftOut("unknown_topic")
+    assert redriven(odd, letter_of(odd), {TOPIC: SOURCE}) == LeftOut("not_a_letter", "0:4")
+    assert redriven(a_letter(), letter_of(a_letter()), {}) == LeftOut("unknown_topic", "0:4", f"it came from {TOPIC}")
 
 
 def test_a_letter_without_a_time_has_an_id_that_does_not_change() -> None:

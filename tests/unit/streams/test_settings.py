@@ -106,3 +106,31 @@ def test_every_setting_has_help() -> None:
 def test_the_store_lies_in_the_data_folder_unless_it_is_set(tmp_path: Path) -> None:
     assert Settings(data=str(tmp_path)).store_url() == f"sqlite:///{tmp_path / 'tocsin.db'}"
     assert Settings(store="cassandra://c/k").store_url() == "cassandra://c/k"
+
+
+SERVICE_LINKS = {
+    "TOCSIN_SERVICE_HOST": "10.0.0.1",
+    "TOCSIN_SERVICE_PORT": "8080",
+    "TOCSIN_SERVICE_PORT_METRICS": "9090",
+    "TOCSIN_PORT": "tcp://10.0.0.1:8080",
+    "TOCSIN_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+    "TOCSIN_PORT_8080_TCP_PROTO": "tcp",
+    "TOCSIN_PORT_8080_TCP_PORT": "8080",
+    "TOCSIN_PORT_8080_TCP_ADDR": "10.0.0.1",
+    "TOCSIN_METRICS_PORT": "tcp://10.0.0.2:9090",
+    "TOCSIN_METRICS_SERVICE_HOST": "10.0.0.2",
+    "TOCSIN_KAFKA_BOOTSTRAP_SERVICE_PORT": "9092",
+    "TOCSIN_KAFKA_PORT_9092_UDP": "udp://10.0.0.3:9092",
+    "TOCSIN_GATEWAY_PORT": "sctp://10.0.0.4:1",
+}
+
+
+def test_what_kubernetes_sets_for_services_of_such_names_is_no_setting() -> None:
+    assert read_settings(SERVICE_LINKS) == Settings()
+    assert read_settings(SERVICE_LINKS | {"TOCSIN_PORT": "9000"}).port == 9000
+
+
+@pytest.mark.parametrize("name", ["TOCSIN_SERVICE", "TOCSIN_PORTS", "TOCSIN_PORT_8080", "TOCSIN_KAFKA_HOST"])
+def test_what_only_looks_like_it_is_refused_still(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is not a setting"):
+        read_settings({name: "1"})
