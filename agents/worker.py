@@ -23,6 +23,7 @@ from agents.parts import Parts
 from agents.publisher import Publisher
 from agents.sources import Sources
 from agents.statuses import Statuses
+from schemas.addresses import host_port
 from schemas.errors import TocsinError
 from schemas.logs import LANES
 from store.port import Store
@@ -205,7 +206,7 @@ class Backends(mode.Service):  # type: ignore[misc]  # mode has no type informat
         host = worker.settings.metrics_host
         health = await start_health(worker.settings.metrics_port, {"partitions": worker.not_ready}, host=host)
         opened.push_async_callback(health.close)
-        log.info("metrics and health on http://%s:%d", host, health.port)
+        log.info("metrics and health on http://%s", host_port(host, health.port))
         await worker.store.open()
         opened.push_async_callback(worker.store.close)
         worker.declare(await worker.store.incarnations())

@@ -6,6 +6,7 @@ from cli.reach import require_entry
 from gateway.app import serve
 from gateway.bucket import Limits
 from gateway.config import GatewayConfig, gateway_id
+from schemas.addresses import bare
 from schemas.errors import SettingsError
 from streams.limits import Limit
 from streams.security import server_context
@@ -26,7 +27,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         secret=settings.secret,
         prefix=settings.prefix,
         idempotence=settings.idempotence,
-        host=settings.host,
+        host=bare(settings.host),
         port=settings.port,
         url=settings.url,
         tls=server_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None,

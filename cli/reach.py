@@ -22,6 +22,7 @@ from aiokafka.errors import (
 )
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
+from schemas.addresses import host_port
 from schemas.errors import TocsinError
 from streams.settings import Settings
 
@@ -53,7 +54,7 @@ async def refusal(kafka: Mapping[str, Any], *, closing: bool = False) -> str | N
             if reason is None and closing and isinstance(exc, KafkaConnectionError):
                 reason = f"ends the connection at once; does it want {_way(kafka)} (TOCSIN_KAFKA_SECURITY)?"
             if reason:
-                return f"Kafka at {host}:{port} {reason}"
+                return f"Kafka at {host_port(host, port)} {reason}"
         else:
             connection.close()
             return None

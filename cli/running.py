@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from schemas.addresses import host_port
 from schemas.errors import SettingsError
 from streams.settings import Settings, read_values, settings_from
 
@@ -100,7 +101,7 @@ def _first_line(path: Path) -> str | None:
 
 def socket_url(settings: Settings) -> str:
     """Return the WebSocket URL of the gateway, with its path `/ws` unless another one is set."""
-    address = settings.url or f"{settings.host}:{settings.port}"
+    address = settings.url or host_port(settings.host, settings.port)
     parts = urlsplit(address if "://" in address else f"ws://{address}")
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     if scheme not in ("ws", "wss") or not parts.netloc:

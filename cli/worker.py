@@ -13,8 +13,10 @@ from cli.reach import require_entry
 from cli.terminal import remark
 from schemas.errors import SettingsError, TocsinError
 from store.urls import open_store
+from streams.app import data_folder
 from streams.settings import Settings
 from streams.topics import load_topics
+from tables.folder import held
 from telemetry import garbage
 from telemetry.logs import setup_logging
 
@@ -31,6 +33,11 @@ def run_worker(settings: Settings, role: str) -> None:
     if role != ROLE:
         raise SettingsError(f"there is no role {role!r}; this version has {ROLE}")
     setup_logging(settings.log_level, f"worker-{role}")
+    with held(data_folder(settings, role)):
+        _run(settings)
+
+
+def _run(settings: Settings) -> None:
     asyncio.run(require_entry(settings))
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from gateway import passing
+from gateway import passing, port
 from gateway.auth import Origins
 from gateway.bus import Lease, Replies, Subscription
 from gateway.config import GatewayConfig
@@ -21,6 +21,7 @@ from gateway.hub import Hub
 from gateway.producer import KafkaSender, Sender, Writer
 from gateway.websocket import OPENING, WebSocket
 from schemas import bus
+from schemas.addresses import host_port
 from schemas.errors import TocsinError
 from telemetry.gateway import GatewayMetrics
 from telemetry.health import Health, start_health
@@ -66,12 +67,12 @@ class Gateway:
             config.redis, [bus.gateway_channel(config.prefix, config.id), bus.beat_channel(config.prefix)]
         )
         self._replies = Replies(config.redis)
-        self._lease = Lease(config.redis, bus.lease_key(config.prefix, config.id), self._state)
+        self._lease = Lease(config.redis, config.prefix, config.id, self._state)
 
     @property
     def url(self) -> str:
         """What clients use to reach this gateway."""
-        return self.config.url or f"{'wss' if self.config.tls else 'ws'}://{self.config.host}:{self.port}"
+        return self.config.url or f"{'wss' if self.config.tls else 'ws'}://{host_port(self.config.host, self.port)}"
 
     def closed(self) -> str | None:
         """Return why no session is taken now, None if they are."""
@@ -82,7 +83,13 @@ class Gateway:
         return None
 
     def _state(self) -> dict[str, Any]:
-        return {"url": self.url, "sessions": len(self.hub.sessions), "partitions": self.hub.dispatch.feed.owners()}
+        return {
+            "url": self.url,
+            "machine": port.machine(),
+            "port": self.port,
+            "sessions": len(self.hub.sessions),
+            "partitions": self.hub.dispatch.feed.owners(),
+        }
 
     def _problems(self) -> dict[str, Callable[[], str | None]]:
         return {
@@ -109,6 +116,7 @@ class Gateway:
         desk = Desk(self.hub, self._replies.publish)
         await self._follow_bus(desk)
         await self._follow_revocations(desk)
+        await port.require(self.config.host, self.config.port, self._lease.others)
         await self._listen()
         self._not_ready = None
         log.info("gateway %s listens on %s, metrics on port %d", self.config.id, self.url, self.metrics_port)
@@ -156,13 +164,15 @@ class Gateway:
             self._connections.add(socket)
             return socket
 
-        host, port = self.config.host, self.config.port
+        host = self.config.host
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                accept, host, port, reuse_port=True, backlog=BACKLOG, **self._tls()
+                accept, host, self.config.port, reuse_port=True, backlog=BACKLOG, **self._tls()
             )
         except OSError as exc:
-            raise TocsinError(f"the port {host}:{port} cannot be used: {exc.strerror or exc}") from None
+            raise TocsinError(
+                f"the port {host_port(host, self.config.port)} cannot be used: {exc.strerror or exc}"
+            ) from None
         self.port = int(self._server.sockets[0].getsockname()[1])
         with contextlib.suppress(TocsinError):  # the task tries again and says so
             await self._lease.renew()

@@ -93,9 +93,10 @@ class Subscription:
 class Lease:
     """Keeps the gateway's entry in Redis alive; `state` gives what it says."""
 
-    def __init__(self, url: str, key: str, state: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, url: str, prefix: str, gateway: str, state: Callable[[], dict[str, Any]]) -> None:
         self._redis: Any = redis.asyncio.Redis.from_url(url, socket_timeout=CONNECT, socket_connect_timeout=CONNECT)
-        self._key = key
+        self._key = bus.lease_key(prefix, gateway)
+        self._all = bus.lease_key(prefix, "")
         self._state = state
         self._taken = False
 
@@ -106,6 +107,17 @@ class Lease:
             self._taken = True
         except LOST as exc:
             raise TocsinError(f"the lease of this gateway cannot be renewed: {exc}") from None
+
+    async def others(self) -> list[dict[str, Any]]:
+        """Return what the other gateways of this deployment say of themselves; none where Redis does not answer."""
+        try:
+            keys = [key async for key in self._redis.scan_iter(match=f"{self._all}*", count=1000)]
+            values = await self._redis.mget(keys) if keys else []
+        except LOST as exc:
+            log.warning("Redis did not say which gateways live: %s", exc)
+            return []
+        found = zip(keys, values, strict=True)
+        return [msgspec.json.decode(value) for key, value in found if value is not None and key != self._key.encode()]
 
     async def run(self) -> None:
         """Renew it until cancelled."""

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from schemas.addresses import host_port
 from schemas.errors import ServerFailed
 from stack.child import Child
 from stack.ports import LOOPBACK, free_port, free_ports, is_free
@@ -67,7 +68,7 @@ def gateway_port(host: str, port: int) -> int:
 def gateway_url(size: Size) -> str:
     """Return what clients on this machine use to reach the gateways."""
     host = LOOPBACK if size.host in ("", "0.0.0.0", "::") else size.host  # noqa: S104 - compared, not bound
-    return f"{'wss' if size.tls else 'ws'}://{f'[{host}]' if ':' in host else host}:{size.port}"
+    return f"{'wss' if size.tls else 'ws'}://{host_port(host, size.port)}"
 
 
 def told(environment: Mapping[str, str], addresses: Addresses, secret: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, N
 from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
 from cassandra.query import tuple_factory
 
+from schemas.addresses import host_port
 from schemas.errors import SettingsError, StoreError
 
 CONNECT_TIMEOUT: Final = 5.0  # s
@@ -47,7 +48,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
     def names(self) -> str:
         """Return the hosts for a message."""
-        return ", ".join(f"{host}:{port}" for host, port in self.hosts)
+        return ", ".join(host_port(host, port) for host, port in self.hosts)
 
 
 def connect(address: Address) -> Any:

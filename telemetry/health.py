@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
+from schemas.addresses import bare, host_port
 from schemas.errors import TocsinError
 
 Check = Callable[[], str | None]  # why the process is not ready, None if it is
@@ -48,8 +49,8 @@ async def start_health(
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, bare(host), port).start()
     except OSError as exc:
         await runner.cleanup()
-        raise TocsinError(f"the metrics port {host}:{port} cannot be used: {exc.strerror or exc}") from None
+        raise TocsinError(f"the metrics port {host_port(host, port)} cannot be used: {exc.strerror or exc}") from None
     return Health(runner, int(runner.addresses[0][1]))

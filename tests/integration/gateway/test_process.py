@@ -20,7 +20,7 @@ from stack.ports import free_port
 from stack.servers import Kafka, Redis
 from tests.integration.gateway.conftest import SECRET
 
-PREFIX = "gwp-"
+PREFIX, OTHER = "gwp-", "gwq-"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,9 @@ def servers(kafka: Kafka, redis_server: Redis) -> dict[str, str]:
     async def make() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
         await admin.start()
-        await admin.create_topics([NewTopic(f"{PREFIX}{name}", 4, 1) for name in ("connections", "revocations")])
+        await admin.create_topics(
+            [NewTopic(f"{p}{name}", 4, 1) for p in (PREFIX, OTHER) for name in ("connections", "revocations")]
+        )
         await admin.close()
 
     asyncio.run(make())
@@ -128,4 +130,31 @@ def test_a_port_that_is_taken_ends_the_start_with_one_line(servers: dict[str, st
         with process(servers | {"TOCSIN_PORT": str(one.metrics_port)}) as two:
             _, told = two.child.communicate(timeout=20)
             assert two.child.returncode == 1
-        assert f"TocsinError: the port 127.0.0.1:{one.metrics_port} cannot be used" in told.splitlines()[-1]
+        assert f"PortTaken: the port 127.0.0.1:{one.metrics_port} cannot be used" in told.splitlines()[-1]
+
+
+@pytest.mark.parametrize("hosts", [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")])
+def test_a_gateway_does_not_share_the_port_of_another_deployment(
+    servers: dict[str, str], hosts: tuple[str, str]
+) -> None:
+    port = str(free_port())
+    first, second = ({"TOCSIN_PORT": port, "TOCSIN_HOST": host} for host in hosts)
+    with process(servers | first) as one:
+        one.until(ready=True)
+        with process(servers | second | {"TOCSIN_PREFIX": OTHER}) as two:
+            _, told = two.child.communicate(timeout=30)
+            assert two.child.returncode == 1
+        assert f"the port {hosts[1]}:{port} cannot be used: a gateway of another deployment listens" in told
+        assert one.end()[0] == 0
+        with process(servers | second | {"TOCSIN_PREFIX": OTHER}) as two:
+            two.until(ready=True)
+
+
+def test_an_ipv6_address_is_written_in_brackets(servers: dict[str, str]) -> None:
+    with process(servers | {"TOCSIN_PORT": str(port := free_port()), "TOCSIN_HOST": "[::1]"}) as one:
+        one.until(ready=True)
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://[::1]:{port}/", timeout=5)
+        code, told = one.end()
+    assert code == 0
+    assert f"listens on ws://[::1]:{port}, " in told

@@ -25,7 +25,7 @@ class ClosedUnder:
 
 
 async def test_a_lease_over_a_closed_connection_is_renewed_later() -> None:
-    lease = Lease("redis://127.0.0.1:1/0", "key", dict)
+    lease = Lease("redis://127.0.0.1:1/0", "", "gateway-1", dict)
     lease._redis = ClosedUnder()
     with pytest.raises(TocsinError, match="cannot be renewed"):
         await lease.renew()
