@@ -4,7 +4,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -43,6 +43,9 @@ class Lane(StrEnum):
     normal = "normal"
     bulk = "bulk"
 
+
+YEAR: Final = 366 * 86_400  # s; no longer than revocations are remembered
+CENTURY: Final = 100 * YEAR
 
 User = Annotated[str, typer.Argument(help="Id of the user.")]
 DeviceOption = Annotated[str | None, typer.Option(help="Only this device of the user.")]
@@ -109,9 +112,11 @@ def send(
     title: Annotated[str | None, typer.Option(help="The title.")] = None,
     data: Annotated[str | None, typer.Option(help="A JSON object for the client.")] = None,
     device: DeviceOption = None,
-    expires_in: Annotated[float | None, typer.Option(help="Seconds after which it is not delivered any more.")] = None,
+    expires_in: Annotated[
+        float | None, typer.Option(min=0, max=CENTURY, help="Seconds after which it is not delivered any more.")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="How many; texts and keys are numbered.")] = 1,
-    rate: Annotated[float, typer.Option(min=0, help="How many a second, 0: as fast as possible.")] = 0,
+    rate: Annotated[float, typer.Option(min=0, max=1e6, help="How many a second, 0: as fast as possible.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Write notifications to Kafka.
@@ -150,7 +155,7 @@ def listen(
 def token(
     user: User,
     device: DeviceOption = None,
-    ttl: Annotated[float, typer.Option(min=1, help="Seconds that it is valid.")] = 600,
+    ttl: Annotated[float, typer.Option(min=1, max=YEAR, help="Seconds that it is valid.")] = 600,
 ) -> None:
     """Make a token for a client."""
     from cli.running import secret_of

@@ -23,7 +23,9 @@ def declare(app: typer.Typer) -> None:
 
 def lag(
     role: Annotated[str, typer.Option(help="Whose consumer group; topics.yaml names the roles.")] = "inbox",
-    watch: Annotated[float | None, typer.Option(min=0.1, help="Look again every so many s, until Ctrl-C.")] = None,
+    watch: Annotated[
+        float | None, typer.Option(min=0.1, max=86_400, help="Look again every so many s, until Ctrl-C.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show how far workers are behind.

@@ -102,8 +102,12 @@ def _first_line(path: Path) -> str | None:
 def socket_url(settings: Settings) -> str:
     """Return the WebSocket URL of the gateway, with its path `/ws` unless another one is set."""
     address = settings.url or host_port(settings.host, settings.port)
-    parts = urlsplit(address if "://" in address else f"ws://{address}")
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("ws", "wss") or not parts.netloc:
+    try:
+        parts = urlsplit(address if "://" in address else f"ws://{address}")
+        named = parts.hostname and parts.port != 0
+    except ValueError:  # such as ws://[::1 or a port of six digits
+        named = None
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme) if named else ""
+    if scheme not in ("ws", "wss"):
         raise SettingsError(f"TOCSIN_URL: {address} is not the URL of a gateway, such as ws://host:8080")
     return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") or "/ws", "", ""))

@@ -7,18 +7,17 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from cli.terminal import remark
-from schemas.errors import TocsinError
+from schemas.errors import SettingsError, TocsinError
+from schemas.text import is_encodable
 
 if TYPE_CHECKING:
     from streams.settings import Settings
-
-PIPE: Final = 141  # the exit code that shells give a process that SIGPIPE ended
 
 
 class _Debug:
@@ -31,26 +30,29 @@ def debug(*, on: bool) -> None:
 
 
 def main(app: Callable[..., Any]) -> NoReturn:
-    """Run the command line and end the process: 0 fine, 1 an error, 2 wrong usage or settings, 130 interrupted.
-
-    141: nobody reads what it prints any more.
-    """
+    """Run the command line and end the process: 0 fine, 1 an error, 2 wrong usage or settings, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer characters than people use
     try:
+        _require_text(sys.argv)
         app(prog_name="tocsin")
-        sys.stdout.flush()
     except TocsinError as exc:
         _fail(str(exc), exc.exit_code, exc)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # whoever reads has gone, as `head` does; Python would complain at the end as well
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(PIPE)
+    except OSError as exc:
+        _fail(f"{exc.filename}: {exc.strerror}" if exc.filename and exc.strerror else str(exc), 1, exc)
     except Exception as exc:  # noqa: BLE001 - the one place where what nobody foresaw becomes a line
-        _fail(f"{type(exc).__name__}: {exc} (`tocsin --debug ...` shows where)", 1, exc)
+        _fail(f"a fault of Tocsin itself; please report it with what `tocsin --debug ...` shows: {exc!r}", 1, exc)
     sys.exit(0)
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Raise `SettingsError` for an argument that is not UTF-8: it could neither be sent nor printed."""
+    for argument in arguments:
+        if not is_encodable(argument):
+            raise SettingsError(f"the argument {argument!r} is not text in UTF-8")
 
 
 def _fail(message: str, code: int, exc: BaseException) -> NoReturn:

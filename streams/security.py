@@ -3,10 +3,13 @@
 Certificates and host names are always verified; no setting switches that off.
 """
 
+import re
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS, parse_url
 
 from schemas.errors import SettingsError
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 SASL: Final = ("sasl_plaintext", "sasl_ssl")
 TLS: Final = ("ssl", "sasl_ssl")
 REDIS: Final = "redis://user@host:port/0, or rediss:// for TLS"
+# A name of at most 63 characters between dots, as DNS has it, or an address; one of IPv6 in brackets.
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[\w-]{1,63}(\.[\w-]{1,63})*\.?)(:(?P<port>\d{1,5}))?")
+_OPTIONS: Final = frozenset(URL_QUERY_ARGUMENT_PARSERS)  # of a Redis URL that the client knows
 _OURS: Final = ("username", "password")  # of a Redis URL's query: they belong elsewhere
 
 
@@ -27,11 +33,17 @@ def check(settings: "Settings") -> None:
 
 
 def _of_kafka(settings: "Settings") -> str | None:
-    sasl, tls = settings.kafka_security in SASL, settings.kafka_security in TLS
     if "@" in settings.kafka or "://" in settings.kafka:
         return (
             "TOCSIN_KAFKA is host:port separated by commas; TOCSIN_KAFKA_USER and _PASSWORD are settings of their own"
         )
+    if not all(_is_address(address.strip()) for address in settings.kafka.split(",")):
+        return "TOCSIN_KAFKA is host:port separated by commas, such as kafka1:9092,[::1]:9092"
+    return _of_kafka_security(settings)
+
+
+def _of_kafka_security(settings: "Settings") -> str | None:
+    sasl, tls = settings.kafka_security in SASL, settings.kafka_security in TLS
     if sasl and not (settings.kafka_user and settings.kafka_password):
         return f"TOCSIN_KAFKA_SECURITY={settings.kafka_security} needs TOCSIN_KAFKA_USER and TOCSIN_KAFKA_PASSWORD"
     if not sasl and (settings.kafka_user or settings.kafka_password):
@@ -49,17 +61,38 @@ def _of_kafka(settings: "Settings") -> str | None:
     return None
 
 
+def _is_address(text: str) -> bool:
+    """Say whether a text is a host, with a port or without."""
+    found = _ADDRESS.fullmatch(text)
+    return found is not None and 0 < int(found["port"] or 9092) <= 65_535
+
+
 def _of_redis(settings: "Settings") -> str | None:
-    parts = _split(settings.redis)
+    if malformed := _of_redis_url(settings.redis):
+        return malformed
+    parts = urlsplit(settings.redis)
+    if settings.redis_ca and parts.scheme != "rediss":
+        return "TOCSIN_REDIS_CA has no effect without TLS; TOCSIN_REDIS begins with rediss:// then"
+    if settings.redis_password and parts.password:
+        return "the password of Redis is given twice, in TOCSIN_REDIS and in TOCSIN_REDIS_PASSWORD"
+    return None
+
+
+def _of_redis_url(url: str) -> str | None:
+    parts = _split(url)
     if parts is None or not (parts.netloc if parts.scheme in ("redis", "rediss") else parts.scheme == "unix"):
         return f"TOCSIN_REDIS is malformed; write {REDIS}; characters such as / # @ in a password are percent-encoded"
     for name, _ in parse_qsl(parts.query):
         if name in _OURS or name.startswith("ssl_"):
             return f"TOCSIN_REDIS has the option {name}; use the URL, TOCSIN_REDIS_PASSWORD and TOCSIN_REDIS_CA instead"
-    if settings.redis_ca and parts.scheme != "rediss":
-        return "TOCSIN_REDIS_CA has no effect without TLS; TOCSIN_REDIS begins with rediss:// then"
-    if settings.redis_password and parts.password:
-        return "the password of Redis is given twice, in TOCSIN_REDIS and in TOCSIN_REDIS_PASSWORD"
+        if name not in _OPTIONS:
+            return f"TOCSIN_REDIS has the option {name}, which is not known; known are {', '.join(sorted(_OPTIONS))}"
+    if parts.scheme != "unix" and not (parts.path.strip("/") or "0").isdecimal():
+        return f"TOCSIN_REDIS ends with the number of a database; write {REDIS}"
+    try:
+        parse_url(url)
+    except ValueError as exc:
+        return f"TOCSIN_REDIS: {exc}"
     return None
 
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from schemas.errors import SettingsError
+from schemas.text import is_encodable
 from streams import security
 from streams.limits import Limit, limit_from
 
@@ -159,6 +160,9 @@ def read_values(environment: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if path := environment.get(f"{PREFIX}CONFIG"):
         values.update(_with_secrets(_from_file(Path(path))))
+    for name, value in environment.items():
+        if name.startswith(PREFIX) and not is_encodable(name, value):
+            raise SettingsError(f"{name!r} is not text in UTF-8")
     own = {name: value for name, value in environment.items() if name.startswith(PREFIX) and _is_ours(name, value)}
     values.update(_with_secrets({name.removeprefix(PREFIX).lower(): value for name, value in own.items()}))
     return values
@@ -226,7 +230,7 @@ def _from_file(path: Path) -> dict[str, Any]:
             values = tomllib.load(file)
     except OSError as exc:
         raise SettingsError(f"{PREFIX}CONFIG: {path} cannot be read: {exc.strerror}") from None
-    except tomllib.TOMLDecodeError as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{PREFIX}CONFIG: {path} is not TOML: {exc}") from None
     wrong = [name for name in values if not name.startswith(PREFIX)]
     if wrong:

@@ -39,7 +39,9 @@ Keys = Annotated[Names, typer.Option("--key", help="Only this id of the producer
 Reasons = Annotated[Names, typer.Option("--reason", help="Only letters with this reason; may be repeated.")]
 RunOption = Annotated[str | None, typer.Option("--run", help="Go on with this run, or name a new one so.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only show it.")]
-Rate = Annotated[float, typer.Option("--rate", min=0, help="Records a second at most, 0: as fast as possible.")]
+Rate = Annotated[
+    float, typer.Option("--rate", min=0, max=1e6, help="Records a second at most, 0: as fast as possible.")
+]
 Limit = Annotated[int, typer.Option("--limit", min=0, help="End after so many records, 0: no limit.")]
 Everything = Annotated[bool, typer.Option("--all", help="Also letters that were redriven or dropped before.")]
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cli import shell
+
 ROOT = Path(__file__).parents[3]
 COMMANDS = [
     ("up",), ("worker",), ("gateway",), ("topics", "plan"), ("topics", "apply"), ("store", "plan"), ("store", "apply"),
@@ -82,11 +84,61 @@ def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
     assert ended.stderr.splitlines()[-1].startswith("tocsin: TOCSIN_SECRET is not set")
 
 
-def test_what_nobody_foresaw_is_one_line_with_a_hint(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     ended = tocsin("docs", str(tmp_path / "file" / "below"), cwd=_with_file(tmp_path))
-    assert ended.returncode == 1
-    assert ended.stderr.count("\n") == 1
-    assert "`tocsin --debug ...` shows where" in ended.stderr
+    assert (ended.returncode, ended.stderr) == (1, f"tocsin: {tmp_path}/file/below/schemas/records: Not a directory\n")
+
+
+def test_what_nobody_foresaw_is_one_line_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(prog_name: str) -> None:
+        raise KeyError(prog_name)
+
+    with pytest.raises(SystemExit, match="1"):
+        shell.main(fails)
+    said = capsys.readouterr().err
+    assert said == (
+        "tocsin: a fault of Tocsin itself; please report it with what `tocsin --debug ...` shows: KeyError('tocsin')\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("token", "u", "--ttl", "inf"),
+        ("token", "u", "--ttl", "1e20"),
+        ("send", "u", "x", "--expires-in", "nan"),
+        ("send", "u", "x", "--expires-in", "1e20"),
+        ("send", "u", "x", "--rate", "inf"),
+        ("lag", "--watch", "nan"),
+        ("dlq", "redrive", "--rate", "inf"),
+        ("send", "u", "\udcff"),
+        ("send", "\udcff", "x"),
+        ("listen", "u", "--token", "\udc80"),
+    ],
+)
+def test_an_argument_that_makes_no_sense_is_wrong_usage(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    ended = tocsin(*arguments, cwd=tmp_path, TOCSIN_SECRET="s" * 32)
+    assert ended.returncode == 2
+    assert "Error" not in ended.stderr.replace("Error: Invalid value", "")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:99999", "ws://[::1", "http://", "ws://:80"])
+def test_a_url_that_cannot_be_one_is_said(url: str, tmp_path: Path) -> None:
+    ended = tocsin("listen", "u", cwd=tmp_path, TOCSIN_SECRET="s" * 32, TOCSIN_URL=url)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert ended.stderr.startswith(f"tocsin: TOCSIN_URL: {url} is not the URL of a gateway")
+
+
+def test_whoever_stops_reading_ends_the_command_quietly(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as nobody:
+        ended = subprocess.run(
+            [sys.executable, "-m", "cli", "config"], check=False, stdout=nobody, stderr=subprocess.PIPE, text=True,
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (1, "")
 
 
 def _with_file(folder: Path) -> Path:

@@ -151,3 +151,35 @@ def test_no_secret_is_shown() -> None:
 )
 def test_passwords_of_urls_are_blacked_out(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+NO_ADDRESSES = [":::", "host:99999", "[::1", "a:b", "", ",", "h:1,,h:2", "ho st:1", "h:0", "x" * 64, "::1:9092", "h;i"]
+
+
+@pytest.mark.parametrize("address", NO_ADDRESSES)
+def test_addresses_of_kafka_that_cannot_be_any_are_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match="TOCSIN_KAFKA is host:port separated by commas"):
+        read_settings({"TOCSIN_KAFKA": address})
+
+
+@pytest.mark.parametrize("address", ["h:1", "kafka-1.example:9092, 10.0.0.1:9093", "[::1]:9092,[fe80::1%e]:1", "h_1"])
+def test_addresses_of_kafka_are_taken(address: str) -> None:
+    assert read_settings({"TOCSIN_KAFKA": address}).kafka == address
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://h/0?foo=bar", "has the option foo, which is not known"),
+        ("redis://h/0?db=x", "Invalid value for 'db'"),
+        ("redis://h/first", "ends with the number of a database"),
+    ],
+)
+def test_a_redis_url_that_the_client_would_not_understand_is_refused(url: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=why):
+        read_settings({"TOCSIN_REDIS": url})
+
+
+def test_a_setting_that_is_no_text_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"'TOCSIN_URL' is not text in UTF-8"):
+        read_settings({"TOCSIN_URL": "\udcff"})
