@@ -6,22 +6,11 @@ reverse what stands beside it. So each is printed as its escape sequence, in the
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-_KEPT: Final = "\u200c\u200d\u00a0\u3000"  # joiners of scripts and emoji, and spaces: they drive nothing
-
-
-def printable(text: str) -> str:
-    """Return a text with every character that drives terminals as its escape sequence, such as that of ESC."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in _KEPT else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+from schemas.text import KEPT, printable
 
 
 def say(*lines: str) -> None:
@@ -47,7 +36,7 @@ def as_json(text: str) -> str:
     """Return JSON in which no character drives a terminal: they stand in strings only, and JSON has escapes there."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in _KEPT or c == "\n" else _json_escaped(c) for c in text)
+    return "".join(c if c.isprintable() or c in KEPT or c == "\n" else _json_escaped(c) for c in text)
 
 
 def _json_escaped(character: str) -> str:

@@ -1,4 +1,8 @@
-"""Text that can go everywhere: what cannot be written as UTF-8 is refused where it enters."""
+"""Text that can go everywhere: what cannot be written as UTF-8 is refused, and what drives a terminal is escaped."""
+
+from typing import Final
+
+KEPT: Final = "\u200c\u200d\u00a0\u3000"  # joiners of scripts and emoji, and spaces: they drive nothing
 
 
 def is_encodable(*texts: str | None) -> bool:
@@ -10,3 +14,10 @@ def is_encodable(*texts: str | None) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def printable(text: str) -> str:
+    """Return a text with every character that drives terminals as its escape sequence, such as that of ESC."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in KEPT else c.encode("unicode_escape").decode() for c in text)

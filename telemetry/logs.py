@@ -1,4 +1,7 @@
-"""Logging: one line a record to stderr. What is logged are ids; never a body and never a token."""
+"""Logging: one line a record to stderr. What is logged are ids; never a body and never a token.
+
+Ids are chosen by others, so control characters in them are escaped.
+"""
 
 import logging
 import sys
@@ -6,6 +9,7 @@ import time
 from typing import Any, Final
 
 from schemas.errors import TocsinError
+from schemas.text import printable
 
 QUIET: Final = ("faust", "mode", "aiokafka", "kafka", "websockets", "cassandra", "asyncio", "aiohttp", "redis")
 QUIET_TIME: Final = 10.0  # s
@@ -49,7 +53,7 @@ class _OneLine(logging.Formatter):
     default_msec_format = "%s.%03dZ"
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        return super().formatMessage(record).replace("\n", "\\n")
+        return printable(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
         return "" if ei[0] is None or isinstance(ei[1], TocsinError) else super().formatException(ei)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -31,7 +32,8 @@ def _words(rules: str) -> list[str]:
 
 
 def may(client: redis.Redis, user: str, *command: str) -> bool:
-    return bool(client.execute_command("ACL", "DRYRUN", user, *command) == b"OK")
+    answer: Any = client.acl_dryrun(user, *command)
+    return bool(answer == b"OK")
 
 
 LEASE, OWN, ALL, REPLY = (f"{PREFIX}{name}" for name in ("gateway:g1", "gw:g1", "gateways", "reply:1"))

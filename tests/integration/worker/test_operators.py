@@ -81,3 +81,34 @@ def test_a_batch_that_hangs_ends_the_worker_with_its_stacks(deployment: Deployme
     assert deployment.process.returncode == EXIT_CODE, deployment.said()
     assert "this worker is stuck: normal gave no sign of life for 6 s (TOCSIN_STUCK)" in deployment.said()
     assert "most recent call first" in deployment.said()
+
+
+def test_a_second_worker_on_one_data_folder_is_refused_and_the_first_goes_on(deployment: Deployment) -> None:
+    deployment.start()
+    deployment.wait_until_ready()
+    second = subprocess.run(
+        [sys.executable, "-m", "cli", "worker", "--role", "inbox"], check=False, capture_output=True, text=True,
+        cwd=deployment.folder, env=deployment.environment(TOCSIN_METRICS_PORT="0"), timeout=60,
+    )  # fmt: skip
+    assert deployment.process
+    folder = deployment.folder / "data" / "tables" / "inbox"
+    assert (second.returncode, second.stderr) == (
+        1,
+        f"tocsin: {folder} is in use by another worker, process {deployment.process.pid}; "
+        "give each worker a TOCSIN_INSTANCE or a TOCSIN_DATA of its own\n",
+    )
+    deployment.send_note("ann")
+    deployment.expect_rows("ann", 1)
+
+
+def test_doctor_gives_no_advice_that_rests_on_a_store_that_it_could_not_read(deployment: Deployment) -> None:
+    command = [sys.executable, "-m", "cli", "doctor", "--json"]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=60,
+        env=deployment.environment(TOCSIN_STORE="cassandra://127.0.0.1:1/tocsin"),
+    )  # fmt: skip
+    found = {one["check"]: one for one in json.loads(done.stdout)["findings"]}
+    assert found["store"]["level"] == "FAIL"
+    assert found["topics"]["level"] == "warn"
+    assert "apply" not in found["topics"]["advice"]
+    assert "Kafka" in found

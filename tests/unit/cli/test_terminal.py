@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.terminal import as_json, columns, printable, remark, say, show
+from cli.terminal import as_json, columns, remark, say, show
+from schemas.text import printable
 
 HOSTILE = {
     "\x1b[2J": r"\x1b[2J",
