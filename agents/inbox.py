@@ -13,10 +13,10 @@ from agents.parts import Parts
 from agents.work import LogWork, Work
 from schemas.bus import GAP, Delivery, Run
 from schemas.errors import BadRecord
+from schemas.limits import POSITION_HEADER
 from schemas.logs import inbox_log, log_key
 from schemas.rows import Append
 from streams.inbox import (
-    POSITION_HEADER,
     Appended,
     Conflict,
     Expired,

@@ -11,7 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError
 
 from cli.reach import refusal
+from links import unpacking
 from schemas.errors import TocsinError
+from schemas.limits import record_limits
 
 REACH: Final = 10.0  # s in which a broker has to answer
 
@@ -88,6 +90,7 @@ async def consumer(kafka: Mapping[str, Any]) -> AsyncIterator[AIOKafkaConsumer]:
 
     Raises `Unreachable` or `Refused`, also for what fails inside.
     """
+    unpacking.install(record_limits)
     client = AIOKafkaConsumer(
         **kafka,
         group_id=None,

@@ -8,8 +8,10 @@ from typing import Any, Final, Protocol
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
+from links import unpacking
 from links.kafka import guard
 from schemas.errors import BadRecord, TocsinError
+from schemas.limits import record_limits
 from schemas.records import Revocation, decode_revocation
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Follower:
     async def run(self, take: Take, caught_up: Callable[[], None]) -> None:
         """Hand on every revocation; begin anew, with what is known still in force, when the consumer fails."""
         said = ""
+        unpacking.install(record_limits)
         while True:
             consumer = AIOKafkaConsumer(
                 **self._options,

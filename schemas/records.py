@@ -11,14 +11,13 @@ import msgspec
 from msgspec import Meta
 
 from schemas.errors import BadRecord
+from schemas.limits import MAX_CONTROL_VALUE, MAX_ID, MAX_USER, MAX_VALUE
 
 _T = TypeVar("_T")
 
-MAX_VALUE: Final = 64 * 1024  # bytes of a notification's value
 MAX_PAGE: Final = 10_000  # entries that a session asks for at once; no client and no gateway of ours asks for so many
-MAX_CONTROL_VALUE: Final = 1024 * 1024  # bytes of a `connections` record, which packs many sessions
 
-UserId = Annotated[str, Meta(min_length=1, max_length=256, description="the user's id, also the record's key")]
+UserId = Annotated[str, Meta(min_length=1, max_length=MAX_USER, description="the user's id, also the record's key")]
 DeviceId = Annotated[str, Meta(min_length=1, max_length=128, description="a device of the user")]
 MAX_SEQ: Final = 2**53 - 1  # what JSON holds exactly everywhere; beyond 2**63 stores and the bus would not take it
 Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ, description="position in a log; the first entry is 1, 0 stands before it")]
@@ -28,9 +27,10 @@ REASONS: Final = {
     "not_json": "the value is not JSON in UTF-8",
     "bad_request": "a field is missing or has the wrong type",
     "key_mismatch": "the record's key is not the user",
-    "too_large": "the value is over 64 KiB",
+    "too_large": "the value is over 64 KiB, or something is over the limits of a record",
     "conflict": "the id was used before with other content",
     "rule_failed": "the rule raised an exception",
+    "unreadable": "the record, or the batch in which it came, cannot be unpacked",
 }
 
 
@@ -38,7 +38,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """A notification for one user, in a topic `notifications.{lane}`; at least one of title, body, data is given."""
 
     user: UserId
-    id: Annotated[str, Meta(min_length=1, max_length=256)] | int | None = None
+    id: Annotated[str, Meta(min_length=1, max_length=MAX_ID)] | int | None = None
     kind: Annotated[str, Meta(max_length=128)] = ""
     title: Annotated[str, Meta(max_length=1024)] | None = None
     body: str | None = None
@@ -200,6 +200,8 @@ def decode_notification(key: bytes | None, value: bytes | None) -> Notification:
     data = b"" if record.data is msgspec.UNSET else bytes(record.data)
     if data and not data.startswith((b"{", b"null")):
         raise BadRecord("bad_request", "Expected `object | null` - at `$.data`")
+    if type(record.id) is int and len(str(record.id)) > MAX_ID:
+        raise BadRecord("bad_request", f"`id` has more than {MAX_ID} digits")
     if not (record.title or record.body or data.startswith(b"{")):
         raise BadRecord("bad_request", "one of `title`, `body` and `data` is needed")
     if record.expires_at is not None and record.expires_at.tzinfo is None:

@@ -4,6 +4,7 @@ Pure, and a function of what is stored and of the record alone: no clock, no cou
 processed twice, by this worker or by another, gets the same verdict and the same seq.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Final
@@ -14,13 +15,14 @@ import msgspec
 from schemas.errors import BadRecord
 from schemas.frames import notification_frame
 from schemas.ids import position_id, source
+from schemas.limits import MAX_ID, POSITION_HEADER
 from schemas.records import Notification, decode_notification, encode
 from schemas.rows import RECENT, Head, Mark, Row
 from streams.limits import RATE_LIMITED, Limit
 
 YEAR_10000: Final = 253_402_300_800_000  # ms since 1970; later times cannot be written as RFC 3339
+_NO_ID: Final = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")  # control characters, and what was not UTF-8
 LONG_AGO: Final = 1  # ms since 1970; what nobody is shown has expired, for workers of before there were limits
-POSITION_HEADER: Final = "tocsin-id"  # on a record that was sent on to its home partition: the id it had where it lay
 
 
 class LogState(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -103,6 +105,8 @@ def incoming(
     if not 0 <= ts < YEAR_10000:  # a broker that keeps the producers' times takes any number for one
         raise BadRecord("bad_request", f"the record's time is {ts} ms since 1970")
     notification = decode_notification(key, value)
+    if moved_id and notification.id is None and (len(moved_id) > MAX_ID or _NO_ID.search(moved_id)):
+        raise BadRecord("bad_request", f"the header {POSITION_HEADER} is not an id of at most {MAX_ID} characters")
     topic_number, incarnation, partition, offset = place
     given = "" if notification.id is None else str(notification.id)
     repeat_key = given or moved_id or ""

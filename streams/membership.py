@@ -14,8 +14,10 @@ from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from links import unpacking
 from links.kafka import guard
 from schemas.errors import TocsinError
+from schemas.limits import record_limits
 
 BROKER_WAIT_MS: Final = 20  # that a broker may hold a fetch: what lies in a partition that is left out waits as long
 RECOVERY_RECORDS: Final = 5_000  # that one fetch takes while tables are recovered; else what the app says
@@ -76,6 +78,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Fa
                 promise.set_exception(ConsumerStoppedError())
 
     def _create_worker_consumer(self, *args: Any, **kwargs: Any) -> Any:
+        unpacking.install(record_limits)
         client = super()._create_worker_consumer(*args, **kwargs)
         guard(client._client)  # noqa: SLF001 - see there
         client._fetch_max_wait_ms = BROKER_WAIT_MS  # noqa: SLF001 - Faust offers no setting; read when the client starts

@@ -21,6 +21,8 @@ from faust.tables import recovery
 from faust.tables.manager import TableManager
 from faust.types import TP
 
+from links.unpacking import Misfit
+
 TRUSTED: Final = 12 * 3600.0  # s; Kafka keeps the marks of deleted keys for 24 h (`delete.retention.ms`)
 
 
@@ -97,7 +99,8 @@ class Recovery(recovery.Recovery):  # type: ignore[misc]  # Faust has no type in
             return
         new = [record for record in records if record.offset > offsets[tp]]
         if new:
-            self.tables.files[tp.topic].recover(tp.partition, new, new[-1].offset)
+            whole = [record for record in new if not isinstance(record.value, Misfit)]  # the others were logged
+            self.tables.files[tp.topic].recover(tp.partition, whole, new[-1].offset)
             offsets[tp] = new[-1].offset
             self._active_events_received_at[tp] = time.monotonic()  # Faust complains of what stands still
         self._look_for_the_end()

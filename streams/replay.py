@@ -12,15 +12,15 @@ import msgspec
 
 from schemas.errors import BadRecord
 from schemas.ids import position_id
-from schemas.records import MAX_VALUE, encode
+from schemas.limits import MAX_ID, MAX_VALUE, POSITION_HEADER, TRUNCATED_HEADER
+from schemas.records import encode
 from schemas.replays import REPLAY_ID, Asked
 from schemas.rows import Cursor, Row
-from streams.inbox import POSITION_HEADER, Incoming, incoming
+from streams.inbox import Incoming, incoming
 from streams.partitions import home_partition
 from streams.producer import Emit, Headers
 
 BATCH: Final = 200  # records between two notes in the journal; below the entries in which a log recognises an id again
-MAX_ID: Final = 256  # characters of a notification's id
 _LETTER_HEADERS: Final = ("topic", "partition", "offset", "time", "reason", "error")
 
 # Why a record is left out, in the order of the questions.
@@ -35,6 +35,7 @@ LEFT_OUT: Final = {
     "too_large": "with its new id it is over 64 KiB",
     "settled": "it was redriven or dropped before (--all takes it all the same)",
     "not_a_letter": "its headers do not say where it came from",
+    "truncated": "it was cut, so it cannot go back whole",
     "unknown_topic": "it came from a topic that topics.yaml does not have",
     "refused": "Kafka does not take it back; once that is mended, --run with a new name tries it again",
 }
@@ -216,6 +217,9 @@ def redriven(message: Any, letter: Letter, sources: Mapping[str, Source]) -> Emi
     source = sources.get(letter.topic)
     if source is None:
         return LeftOut("unknown_topic", at, f"it came from {letter.topic}")
+    cut = dict(message.headers).get(TRUNCATED_HEADER)
+    if cut is not None:
+        return LeftOut("truncated", at, f"not whole: {cut.decode('utf-8', 'replace')}")
     kept = [(name, text) for name, text in message.headers if not _is_ours(name, _LETTER_HEADERS)]
     if POSITION_HEADER not in dict(kept):
         id_ = position_id(letter.ts, source.number, letter.partition, letter.offset)

@@ -10,6 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import OffsetOutOfRangeError
 
 from cli.kafka import Refused, admin
+from links import unpacking
+from schemas.limits import record_limits
 from streams.replay_range import Extent, RangeError
 from streams.settings import Settings
 
@@ -84,6 +86,7 @@ async def reading(settings: Settings) -> AsyncIterator[Reader]:
     async with admin(settings.kafka_options()) as client:
         # asks for all topics: asking for one by name would make it where the broker may
         partitions = {topic["topic"]: len(topic["partitions"]) for topic in await client.describe_topics()}
+        unpacking.install(record_limits)
         consumer = AIOKafkaConsumer(
             **settings.kafka_options(),
             group_id=None,

@@ -14,9 +14,10 @@ from gateway.bucket import Limits
 from gateway.config import GatewayConfig
 from gateway.hub import Hub
 from schemas import bus
+from schemas.limits import POSITION_HEADER
 from schemas.logs import INBOX_LOGS, LANES
 from schemas.rows import RECENT
-from streams.inbox import POSITION_HEADER, anchored
+from streams.inbox import anchored
 from streams.limits import Limit
 from streams.partitions import home_partition
 from streams.producer import Emit

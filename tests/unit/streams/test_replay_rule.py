@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.ids import position_id
-from schemas.records import MAX_VALUE
+from schemas.limits import MAX_ID, MAX_VALUE
 from schemas.replays import Asked, Letter, Marks, Run, Span
 from schemas.rows import Cursor, Head, Row
 from streams.inbox import Appended, anchored, fold
 from streams.producer import Emit
 from streams.replay import (
-    MAX_ID,
     Candidate,
     LeftOut,
     Source,

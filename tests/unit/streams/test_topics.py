@@ -8,8 +8,8 @@ import yaml
 
 from schemas.errors import TopicsError
 from schemas.ids import MAX_TOPIC_NUMBER
+from schemas.limits import MAX_CONTROL_VALUE, MAX_VALUE
 from schemas.logs import LANES
-from schemas.records import MAX_CONTROL_VALUE, MAX_VALUE
 from streams.topics import WEEK_MS, changelog, default_path, load_topics, parse_topics
 
 
