@@ -194,6 +194,8 @@ class Publisher:
 
 
 def _weight(part: Part) -> int:
+    """Return how many bytes a part takes, about."""
     runs = [run for delivery in part.deliveries for run in delivery.runs]
     runs += [run for answer in part.answers for run in answer.runs]
-    return 200 + sum(len(run.frame or b"") + 60 for run in runs)
+    names = sum(len(delivery.sessions) for delivery in part.deliveries) + 4 * len(part.openings)
+    return 200 + 60 * names + sum(len(run.frame or b"") + 60 for run in runs)
