@@ -6,12 +6,14 @@ was taken leaves nothing behind. So while Kafka is away the outbox holds at most
 
 from collections import defaultdict
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Any, Final
 
+import msgspec
 from aiokafka.partitioner import murmur2
 
 from schemas import records
+from schemas.limits import CONTROL_PACK
 from schemas.logs import INBOX_LOGS
 from schemas.records import Ack, Acks, Announce, Connected, Disconnected, OpenSession, Sync, SyncRequest
 
@@ -96,15 +98,16 @@ class Outbox:
     def take(self, partition: int, *, acks: bool) -> list[Record]:
         """Remove and return the records that wait for a partition, in the order they must be written."""
         announced = self._announced.pop(partition, ())
-        taken: list[Record] = [(one.sessions[0].user.encode(), records.encode(one)) for one in announced]
+        taken: list[Record] = []
+        for one in announced:
+            taken += _packed(one.sessions, partial(msgspec.structs.replace, one), "sessions")
         for record in self._news.pop(partition, {}).values():
             if isinstance(record, Connected):
                 self._told.add(record.session)
             taken.append((record.user.encode(), records.encode(record)))
         syncs = list(self._syncs.pop(partition, {}).values())
         for at in range(0, len(syncs), PACK):
-            sync = Sync(gateway=self._gateway, syncs=syncs[at : at + PACK])
-            taken.append((sync.syncs[0].user.encode(), records.encode(sync)))
+            taken += _packed(syncs[at : at + PACK], partial(Sync, gateway=self._gateway), "syncs")
         self.urgent.discard(partition)
         if acks:
             taken += self._take_acks(partition)
@@ -114,10 +117,19 @@ class Outbox:
         acks = list(self._acks.pop(partition, {}).values())
         self._waiting_acks -= len(acks)
         self.acked.discard(partition)
-        packs = [Acks(gateway=self._gateway, acks=acks[at : at + PACK]) for at in range(0, len(acks), PACK)]
-        return [(pack.acks[0].user.encode(), records.encode(pack)) for pack in packs]
+        pack = partial(Acks, gateway=self._gateway)
+        return [one for at in range(0, len(acks), PACK) for one in _packed(acks[at : at + PACK], pack, "acks")]
 
     def waiting(self) -> int:
         """Return how many items wait."""
         kinds = (self._news, self._syncs, self._announced)
         return self._waiting_acks + sum(len(items) for kind in kinds for items in kind.values())
+
+
+def _packed(items: list[Any], made: Callable[..., Any], field: str) -> list[Record]:
+    """Return the items as one record, or as several where one would be larger than a worker takes."""
+    value = records.encode(made(**{field: items}))
+    if len(value) <= CONTROL_PACK or len(items) == 1:
+        return [(items[0].user.encode(), value)]
+    half = len(items) // 2
+    return _packed(items[:half], made, field) + _packed(items[half:], made, field)

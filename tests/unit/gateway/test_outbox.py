@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from gateway import outbox as module
 from gateway.outbox import Outbox, partition_of
 from schemas import records
+from schemas.limits import CONTROL_PACK
 from schemas.records import Ack, Acks, Announce, Connected, Connection, Disconnected, OpenSession, Sync, SyncRequest
 
 
@@ -109,3 +110,27 @@ def test_what_is_put_in_wakes_the_writer() -> None:
     box.sync(0, request())
     box.acknowledge(0, Ack("u1", "d", "inbox/normal", 1, 0))
     assert len(woken) == 2
+
+
+LONGEST = "\x01" * 253  # a character that JSON writes with six
+
+
+@pytest.mark.parametrize("kind", ["acks", "syncs", "sessions"])
+def test_packs_of_the_longest_ids_are_taken_by_workers_whole_and_in_order(kind: str) -> None:
+    box = outbox()
+    users = [f"{number:03}{LONGEST}" for number in range(900)]
+    device, session = "d" * 128, "gateway-0-" + "5" * 40
+    cursors = {f"inbox/{lane}": 2**53 - 1 for lane in ("critical", "normal", "bulk")}
+    if kind == "acks":
+        for user in users:
+            box.acknowledge(0, Ack(user, device, "inbox/normal", 2**53 - 1, 2**53 - 1))
+    elif kind == "syncs":
+        for user in users:
+            box.sync(0, SyncRequest(user, f"{session}{user[:3]}", device, "inbox/normal", 2**53 - 1, 500))
+    else:
+        box.announce(0, 1, [OpenSession(user, session, device, "ws", cursors) for user in users])
+    written = box.take(0, acks=True)
+    assert max(len(value) for _, value in written) <= CONTROL_PACK
+    packs = [getattr(records.decode_connection(value), kind) for _, value in written]
+    assert [item.user for pack in packs for item in pack] == users
+    assert [key for key, _ in written] == [pack[0].user.encode() for pack in packs]

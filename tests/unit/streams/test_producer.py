@@ -5,13 +5,14 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError, OutOfOrderSequenceNumber
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.partitions import home_partition
-from streams.producer import BatchProducer, Emit, Written
+from streams.producer import LEAST_BATCH, BatchProducer, Emit, Written
 
 PARTITIONS = 4
 BATCH = 2_000  # bytes
@@ -33,11 +34,6 @@ class Client:
     async def send_batch(self, batch: Any, topic: str, *, partition: int) -> asyncio.Future[Any]:
         records = DefaultRecordBatch(bytes(batch._build()))
         return self._store(topic, partition, [(one.key, one.value, tuple(one.headers)) for one in records])
-
-    async def send(
-        self, topic: str, value: bytes, *, key: bytes, partition: int, headers: list[tuple[str, bytes]]
-    ) -> asyncio.Future[Any]:
-        return self._store(topic, partition, [(key, value, tuple(headers))])
 
     async def partitions_for(self, _topic: str) -> set[int]:
         return set(range(PARTITIONS))
@@ -120,3 +116,88 @@ async def test_emit_returns_when_everything_is_acknowledged(client: Client) -> N
 
 async def test_a_producer_that_never_started_can_be_stopped() -> None:
     await BatchProducer({"bootstrap_servers": "127.0.0.1:1"}).stop()
+
+
+# -- what the broker refuses for its size --------------------------------------------------------------------------------
+
+LIMIT = 1_000  # bytes of a batch that the broker takes
+
+
+class Strict(Client):
+    """A broker that refuses batches over a limit, and then whatever this client writes to the same partition."""
+
+    def __init__(self, stored: defaultdict[tuple[str, int], list[Stored]], refused: list[int]) -> None:
+        super().__init__()
+        self.stored = stored
+        self.refused = refused
+        self.out_of_step: set[tuple[str, int]] = set()
+
+    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> asyncio.Future[Any]:
+        error: Exception | None = None
+        if (topic, partition) in self.out_of_step:
+            error = OutOfOrderSequenceNumber()
+        elif len(data := batch._build()) > LIMIT:
+            self.out_of_step.add((topic, partition))
+            self.refused.append(len(data))
+            error = MessageSizeTooLargeError()
+        if error is None:
+            return await super().send_batch(batch, topic, partition=partition)
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(error)
+        return future
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
+
+
+class Strictly(BatchProducer):
+    """The producer on such a broker."""
+
+    def __init__(self) -> None:
+        super().__init__({"bootstrap_servers": "127.0.0.1:1"})
+        self.stored: defaultdict[tuple[str, int], list[Stored]] = defaultdict(list)
+        self.refused: list[int] = []
+        self._producer = self._made()
+
+    def _made(self) -> Any:
+        return Strict(self.stored, self.refused)
+
+
+@given(st.lists(st.tuples(st.integers(0, LIMIT), st.integers(0, 1)), min_size=1, max_size=40))
+def test_what_fits_alone_is_written_in_order_however_the_batches_were_refused(sizes: list[tuple[int, int]]) -> None:
+    async def write() -> None:
+        producer = Strictly()
+        runs: dict[tuple[str, int], list[Emit]] = {("t", 0): [], ("t", 1): []}
+        for number, (size, partition) in enumerate(sizes):
+            spare = Emit("t", b"s", str(number).encode())
+            value = str(number).encode().ljust(size)
+            runs["t", partition].append(Emit("t", b"k", value, partition=partition, spare=spare))
+        written = await producer.write_runs(runs)
+        assert sum(run.count for run in written) == len(sizes)
+        for place, records in runs.items():
+            found = [(key, int(value or b"")) for key, value, _ in producer.stored[place]]
+            assert [number for _, number in found] == [int(record.value or b"") for record in records]
+            assert all(key == b"k" for (key, _), one in zip(found, records, strict=True) if len(one.value or b"") < 900)
+        assert producer.emitting == 0
+        await producer.stop()
+
+    asyncio.run(write())
+
+
+async def test_a_record_that_is_refused_alone_is_named_and_does_not_spoil_the_producer() -> None:
+    producer = Strictly()
+    with pytest.raises(MessageSizeTooLargeError, match="t does not take a record of 5"):
+        await producer.emit([Emit("t", b"k", b"1", partition=0), Emit("t", b"k", bytes(5_000), partition=0)])
+    await producer.emit([Emit("t", b"k", b"2", partition=0)])
+    assert [value for _, value, _ in producer.stored["t", 0]][-1] == b"2"
+
+
+async def test_a_limit_that_was_met_once_is_kept_to() -> None:
+    producer = Strictly()
+    producer._largest["t"] = 900
+    await producer.emit([Emit("t", b"k", bytes(200), partition=0) for _ in range(50)])
+    assert producer.refused == []
+    assert LEAST_BATCH > 900  # so it is not learned that finely from refusals
