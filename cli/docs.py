@@ -55,10 +55,12 @@ COMMANDS: Final[Mapping[str, Any]] = {
 HEADERS: Final = {
     "tocsin-topic": "topic that the record came from",
     "tocsin-partition": "its partition",
-    "tocsin-offset": "its offset",
+    "tocsin-offset": "its offset; of a batch that cannot be read, the first",
+    "tocsin-last-offset": "the last offset of such a batch, where it has more than one",
     "tocsin-time": "ms since 1970 at which Kafka took it",
     "tocsin-reason": f"a code: {', '.join(records.REASONS)}",
     "tocsin-error": "a sentence",
+    "tocsin-truncated": "what of the record is not whole",
 }
 
 

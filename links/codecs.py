@@ -81,7 +81,7 @@ def unzstd(packed: Any) -> bytes:
 
 
 def _into(name: str, unpack: Callable[[Any, Any], int], packed: Any) -> bytes:
-    """Unpack into a buffer that mostly is large enough, else into one of the greatest size, whose pages come with use."""
+    """Unpack into a buffer that is mostly large enough, else into one of the greatest size; its pages come with use."""
     guess = max(FIRST_TRY, EXPECTED * len(packed))
     if guess < MOST:
         small = bytearray(guess)

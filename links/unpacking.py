@@ -78,6 +78,11 @@ class Misfit(bytes):
         return made
 
 
+def kept(value: bytes | None) -> bytes:
+    """Return what there is of a value that is null, or empty."""
+    return (value.kept if isinstance(value, Misfit) else value) or b""
+
+
 def fitting(record: Any, limits: Limits) -> Any:
     """Return a `ConsumerRecord` as it is, or cut and as a `Misfit` where it is over the limits."""
     headers, said = _headers(record.headers, limits) if record.headers else (record.headers, "")
@@ -232,8 +237,9 @@ class Unpacking(PartitionRecords):  # type: ignore[misc]  # no type information 
     def _range(self, head: Head | None) -> tuple[int, int]:
         """Return the offsets of a batch that are still to come; of one whose head cannot be believed, only one."""
         first = self.next_fetch_offset
-        believed = head is not None and head.base <= first <= head.last and head.records == head.last - head.base + 1
-        return first, head.last if head and believed else first
+        if head is None or first > head.last or head.records != head.last - head.base + 1:
+            return first, first
+        return max(first, head.base), head.last
 
     def _one_by_one(self, head: Head, body: bytes) -> Iterator[Any]:
         for one in records_of(head, body):

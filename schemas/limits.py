@@ -20,7 +20,8 @@ MAX_HEADER_BYTES: Final = 16 * 1024  # of the names and values of a record's hea
 
 KEPT_VALUE: Final = 128 * 1024  # of a value in a dead letter; what is a little too large stays whole
 CONTROL_PACK: Final = 512 * 1024  # of a record in which a gateway packs many sessions, at which it begins another
-FRAME_ROOM: Final = 8 * 1024  # by which an entry's frame may be larger than the record's value
+FRAME_ROOM: Final = 4 * 1024  # by which the frame of an entry may be larger than the value of its record
+HEAD_ROOM: Final = 8 * 1024  # for what comes with a record's own key, value and headers: of its batch, and our headers
 
 POSITION_HEADER: Final = "tocsin-id"  # on a record that was sent on to its home partition: the id it had where it lay
 TRUNCATED_HEADER: Final = "tocsin-truncated"  # on a dead letter: what of the record it does not have whole
@@ -52,3 +53,14 @@ def record_limits(topic: str) -> RecordLimits:
     if topic.endswith(_PRODUCED):
         return _FROM_PRODUCERS
     return _FROM_GATEWAYS if topic.endswith(_GATEWAYS) else _OURS
+
+
+def largest_message(topic: str) -> int:
+    """Return the bytes of the largest batch of one record that is written to a topic, named with its prefix.
+
+    What Kafka takes of the topic at the least (`max.message.bytes`) has to be as much.
+    """
+    if topic.endswith(_GATEWAYS):
+        return CONTROL_PACK + MAX_KEY + HEAD_ROOM
+    value = MAX_VALUE if topic.endswith(_PRODUCED) else KEPT_VALUE
+    return value + MAX_KEY + MAX_HEADER_BYTES + HEAD_ROOM

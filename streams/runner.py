@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
+from links.unpacking import kept
 from schemas.errors import StoreError, TocsinError
 from streams.consumer import Consumer
 from streams.limits import Limit
@@ -164,7 +165,7 @@ class Runner:
         while True:
             if active and message.generation_id == generation:
                 messages.append(message)
-                size += len(message.value or b"")
+                size += len(message.value or kept(message.value))
             if len(messages) >= limit or size >= BATCH_BYTES or not waiting:
                 return messages
             waiting -= 1

@@ -17,6 +17,7 @@ from cli.doctor.permissions import operations
 from cli.kafka import admin, consumer, producer
 from cli.lag import group_lag, partitions_of
 from cli.outputs import Finding
+from schemas.limits import largest_message
 from schemas.logs import LANES
 from schemas.records import Revocation, encode
 from streams.partitions import home_partition
@@ -48,6 +49,7 @@ async def examine_kafka(settings: Settings, incarnations: Mapping[str, int] | No
     lines = [one.line() for one in changes]
     found.append(findings.judge_topics(lines, refused=verdict(changes) == "refused", store=incarnations is not None))
     found += findings.judge_safety(_safety(actual))
+    found += findings.judge_sizes(_sizes(actual), {name: largest_message(name) for name in actual})
     found += findings.judge_permissions(allowed) if allowed is not None else []
     if any(topic.name not in actual for topic in wanted):
         return found  # nothing to be read yet
@@ -77,6 +79,12 @@ def _safety(actual: Mapping[str, Actual]) -> dict[str, tuple[int, int]]:
         least = topic.config.get("min.insync.replicas")
         found[name] = (topic.replication, int(least.value) if least and least.value else 1)
     return found
+
+
+def _sizes(actual: Mapping[str, Actual]) -> dict[str, int]:
+    """Return max.message.bytes by topic, where the cluster says it."""
+    said = {name: topic.config.get("max.message.bytes") for name, topic in actual.items()}
+    return {name: int(one.value) for name, one in said.items() if one and one.value}
 
 
 def _retention(wanted: Sequence[Wanted], actual: Mapping[str, Actual]) -> dict[str, int]:

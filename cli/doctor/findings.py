@@ -146,6 +146,16 @@ def judge_topics(differences: Sequence[str], *, refused: bool, store: bool) -> F
     return Finding("topics", "FAIL" if refused else "warn", f"{len(differences)} differences: {differences[0]}", advice)
 
 
+def judge_sizes(takes: Mapping[str, int], needed: Mapping[str, int]) -> list[Finding]:
+    """Judge what Kafka takes of each topic (`max.message.bytes`) against the largest record that is written to it."""
+    return [
+        Finding(f"max.message.bytes of {name}", "warn", f"{most}, and records of {needed[name]} bytes are written",
+                "run `tocsin topics apply`, or set more: what is refused is cut or lost")
+        for name, most in takes.items()
+        if most < needed[name]
+    ]  # fmt: skip
+
+
 def judge_samples(samples: Iterable[Sample]) -> list[Finding]:
     """Judge where producers put their records."""
     found = []

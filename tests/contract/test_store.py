@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from schemas.errors import StoreBehind, StoreError
+from schemas.limits import FRAME_ROOM, MAX_ID, MAX_USER, MAX_VALUE
 from store.port import RECENT, Append, Cursor, Head, Range, Row, Store
 from store.urls import migrations, open_store
 from tests.contract.samples import entries, opened, row
@@ -32,6 +33,17 @@ async def test_every_column_comes_back_as_it_was(store: Store, name: str) -> Non
     await store.append([Append(name, 7, [odd])])
     assert await read(store, name, 1, 1) == [odd]
     assert await head(store, name) == Head(1, odd.src, 0, (odd.mark(),))
+
+
+async def test_the_largest_rows_that_there_can_be_are_kept(store: Store, name: str) -> None:
+    user, size = "😀" * MAX_USER, MAX_VALUE + FRAME_ROOM
+    largest = [
+        Row(seq, seq, seq, "😀" * MAX_ID, bytes(8), 1, 0, "d" * 64, b"\x01" * size, "", 1) for seq in range(1, 101)
+    ]
+    logs = [f"{name}/{number}/{user}" for number in range(20)]
+    await store.append([Append(logs[0], 1, largest), *(Append(log, 1, largest[:3]) for log in logs[1:])])
+    assert await read(store, logs[0], 1, 100) == largest
+    assert (await store.read([Range(log, 1, 3) for log in logs[1:]])) == [largest[:3]] * 19
 
 
 async def test_an_unknown_log_has_an_empty_head_and_no_rows(store: Store, name: str) -> None:

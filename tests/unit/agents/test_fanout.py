@@ -111,7 +111,9 @@ def test_no_part_is_larger_than_its_bound_and_one_frame_and_nothing_is_left_out(
 def test_answers_of_many_sessions_are_parts_of_their_own() -> None:
     fanout = Fanout({0: 1})
     for number in range(100):
-        fanout.answer("g", 0, Answer(f"s{number}", "inbox/normal", 0, 3, [Run("inbox/normal", 1, 1, 1, bytes(100_000))]))
+        fanout.answer(
+            "g", 0, Answer(f"s{number}", "inbox/normal", 0, 3, [Run("inbox/normal", 1, 1, 1, bytes(100_000))])
+        )
     parts = fanout.parts()["g"]
     assert max(len(bus.encode(part)) for part in parts) < PART_BYTES + 1_000
     assert [one.session for part in parts for one in part.answers] == [f"s{number}" for number in range(100)]

@@ -84,6 +84,12 @@ def test_no_advice_on_topics_rests_on_a_store_that_could_not_be_read(differences
     assert findings.judge_topics([], refused=False, store=False).level == "warn"
 
 
+def test_a_topic_that_takes_less_than_is_written_to_it_is_found() -> None:
+    (found,) = findings.judge_sizes({"a": 100_000, "b": 1_000}, {"a": 100_000, "b": 100_000})
+    assert (found.check, found.level) == ("max.message.bytes of b", "warn")
+    assert "`tocsin topics apply`" in found.advice
+
+
 def test_a_producer_with_another_partitioner_is_found() -> None:
     good, bad = findings.judge_samples([Sample("a", 100, 0), Sample("b", 100, 73)])
     assert (good.level, bad.level) == ("ok", "warn")

@@ -2,7 +2,7 @@
 
 import inspect
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cramjam
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from links import unpacking
+from links.codecs import gunzip, unlz4
 from links.records import Found, Head, Unread, body_of, records_of
 from links.unpacking import Fetched, Misfit, Unpacking
 from schemas.limits import KEPT_VALUE, MAX_HEADER_BYTES, MAX_HEADERS, MAX_KEY, POSITION_HEADER, record_limits
@@ -75,8 +76,8 @@ def test_the_client_still_has_what_is_replaced() -> None:
     assert "partition_records = PartitionRecords(" in source
     assert (fetcher.MemoryRecords, fetcher.PartitionRecords) == (Fetched, Unpacking)
     for module in unpacking._decoding():
-        assert module.gzip_decode is unpacking.gunzip
-        assert module.lz4_decode is unpacking.unlz4
+        assert module.gzip_decode is gunzip
+        assert module.lz4_decode is unlz4
 
 
 @pytest.mark.parametrize("codec", [0, 1, 2, LZ4, ZSTD])
@@ -118,7 +119,7 @@ def test_what_follows_a_record_without_an_end_is_named_as_one() -> None:
     assert {one.offset for one in found} >= {0, 4, 5}
 
 
-BROKEN = {
+BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "checksum": lambda made: made[:-1] + bytes([made[-1] ^ 1]),
     "codec that does not exist": lambda made: signed(bytearray(made[:22]) + bytes([made[22] | 5]) + made[23:]),
     "not packed as it says": lambda made: signed(bytearray(made[:22]) + bytes([made[22] | ZSTD]) + made[23:]),
@@ -138,6 +139,18 @@ def test_a_batch_that_cannot_be_unpacked_is_read_twice_and_passed_over(
     assert [one.offset for one in fetch(data, 6)] == []  # elsewhere it is another failure
     (line,) = [entry.getMessage() for entry in caplog.records]
     assert "p.notifications.normal, partition 1: what lies at offsets 5 to 7 cannot be read" in line
+
+
+def test_offsets_that_are_not_there_are_no_part_of_a_batch_that_cannot_be_read() -> None:
+    data = bytes(BROKEN["checksum"](bytes(batch(note(b"1"), note(b"2"), base=9))))
+    (misfit,) = read(data, 11, 5)
+    assert (misfit.value.first, misfit.offset) == (9, 10)
+
+
+def test_a_batch_whose_head_contradicts_itself_is_passed_over_one_offset_at_a_time() -> None:
+    made = batch(note(b"1"), note(b"2"), base=5)
+    made[23:27] = (1 << 30).to_bytes(4, "big")  # its last offset: what follows it must not be skipped
+    assert [(one.value.first, one.offset) for one in read(bytes(made), 7, 5)] == [(5, 5), (6, 6)]
 
 
 def test_a_batch_that_is_right_the_second_time_is_read() -> None:
@@ -213,7 +226,7 @@ def test_what_is_over_the_limits_of_a_record_is_cut_and_said(what: str) -> None:
         assert isinstance(found.value, Misfit)
         assert (found.value.code, found.value.cut, bytes(found.value)) == ("too_large", cut, b"")
         assert len(found.key) <= MAX_KEY
-        assert len(found.value.kept) <= KEPT_VALUE
+        assert len(found.value.kept or b"") <= KEPT_VALUE
         assert len(found.headers) <= MAX_HEADERS + 1
         assert sum(len(name) + len(text) for name, text in found.headers) <= MAX_HEADER_BYTES + 2_000
 

@@ -118,7 +118,7 @@ async def test_a_producer_that_never_started_can_be_stopped() -> None:
     await BatchProducer({"bootstrap_servers": "127.0.0.1:1"}).stop()
 
 
-# -- what the broker refuses for its size --------------------------------------------------------------------------------
+# -- what the broker refuses for its size ------------------------------------------------------------------------------
 
 LIMIT = 1_000  # bytes of a batch that the broker takes
 

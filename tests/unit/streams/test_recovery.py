@@ -10,6 +10,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from links.unpacking import Misfit
 from streams.app import make_app
 from streams.recovery import TRUSTED, Recovery, distrust
 from streams.settings import Settings
@@ -96,6 +97,14 @@ async def test_empty_files_are_filled_from_the_beginning(app: Any, table: RocksT
     assert recovery.signal_recovery_end.is_set()
     assert table.offset(0) == 7
     assert [table.get(0, b"k%d" % number) for number in (4, 5, 6, 7)] == [b"v", b"v", None, b"v"]
+
+
+async def test_what_cannot_be_read_of_a_changelog_is_passed_over(app: Any, table: RocksTable) -> None:
+    recovery = await begun(app, table, Consumer(first=0, end=4))
+    gone = SimpleNamespace(offset=2, key=None, value=Misfit.of("unreadable", "why", first=1))
+    recovery.apply(CHANGELOG, [*records(0), gone, *records(3)])
+    assert not recovery.in_recovery
+    assert [table.get(0, b"k%d" % number) for number in range(4)] == [b"v", None, None, b"v"]
 
 
 async def test_good_files_are_read_on_from_where_they_are(app: Any, table: RocksTable) -> None:

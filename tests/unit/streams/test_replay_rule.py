@@ -289,6 +289,11 @@ def test_letters_of_unknown_origin_are_left_out() -> None:
     assert redriven(a_letter(), letter_of(a_letter()), {}) == LeftOut("unknown_topic", "0:4", f"it came from {TOPIC}")
 
 
+def test_a_letter_that_was_cut_does_not_go_back() -> None:
+    cut = a_letter({"truncated": "value=20971520"})
+    assert redriven(cut, letter_of(cut), {TOPIC: SOURCE}) == LeftOut("truncated")
+
+
 def test_a_letter_without_a_time_has_an_id_that_does_not_change() -> None:
     old = Message(b"v", 4, b"u1", tuple(pair for pair in a_letter().headers if pair[0] != "tocsin-time"))
     first, second = (redriven(old, letter_of(old), {TOPIC: SOURCE}) for _ in range(2))

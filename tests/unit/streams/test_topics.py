@@ -8,7 +8,7 @@ import yaml
 
 from schemas.errors import TopicsError
 from schemas.ids import MAX_TOPIC_NUMBER
-from schemas.limits import MAX_CONTROL_VALUE, MAX_VALUE
+from schemas.limits import MAX_CONTROL_VALUE, MAX_VALUE, largest_message
 from schemas.logs import LANES
 from streams.topics import WEEK_MS, changelog, default_path, load_topics, parse_topics
 
@@ -61,6 +61,11 @@ def test_control_records_and_dead_letters_fit_into_their_topics() -> None:
     sizes = {w.name: int(w.config["max.message.bytes"]) for w in load_topics().wanted("", "prod")}
     assert sizes["connections"] > MAX_CONTROL_VALUE
     assert sizes["dead-letters"] > sizes["notifications.normal"]
+
+
+def test_kafka_takes_the_largest_record_that_is_written_to_each_topic() -> None:
+    for wanted in load_topics().wanted("p.", "prod"):
+        assert int(wanted.config["max.message.bytes"]) > largest_message(wanted.name)
 
 
 def test_every_table_has_a_compacted_changelog_under_the_name_that_faust_gives_it() -> None:
