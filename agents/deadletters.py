@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from links.unpacking import Misfit
+from links.misfits import Misfit
 from schemas.limits import KEPT_VALUE, POSITION_HEADER, TRUNCATED_HEADER
 from streams.producer import Emit, Headers
 from telemetry.worker import WorkerMetrics

@@ -15,16 +15,17 @@ of the process. aiokafka is pinned, and a test looks.
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Final, Protocol, Self
+from typing import Any, ClassVar, Final
 
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.record import default_records, legacy_records
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from links.codecs import CannotUnpack, TooLarge, gunzip, unlz4, unpacked, unsnap, unzstd
-from links.records import Found, Head, Headers, Unread, body_of, records_of
+from links.misfits import TOO_LARGE, UNREADABLE, Limits, Misfit, fitting, fitting_headers, record_of
+from links.records import Found, Head, Unread, body_of, records_of
 
 log = logging.getLogger(__name__)
 
@@ -33,95 +34,6 @@ LENGTH: Final = 8  # where a batch says how long it is, not counting this and wh
 OVERHEAD: Final = 12
 CHECKED: Final = 21  # from where on the checksum counts
 CHECKSUM: Final = slice(17, 21)
-
-UNREADABLE: Final = "unreadable"  # these two are reasons of dead letters
-TOO_LARGE: Final = "too_large"
-
-
-class Limits(Protocol):
-    """What a record may have at most; see `schemas.limits.RecordLimits`."""
-
-    @property
-    def value(self) -> int: ...  # noqa: D102 - as its name says
-    @property
-    def kept(self) -> int: ...  # noqa: D102
-    @property
-    def key(self) -> int: ...  # noqa: D102
-    @property
-    def headers(self) -> int: ...  # noqa: D102
-    @property
-    def header_bytes(self) -> int: ...  # noqa: D102
-    @property
-    def apart(self) -> str: ...  # noqa: D102
-    @property
-    def apart_bytes(self) -> int: ...  # noqa: D102
-
-
-class Misfit(bytes):
-    """Stands as the value of a record that is not handed on as it is. It is empty, so nothing takes it for a value.
-
-    `code` and `error` say why, `kept` is what there is of the value, `cut` names what is not whole (`value=20971520`:
-    what it had), and `first` is the first offset that it stands for; its record's own is the last.
-    """
-
-    code: str
-    error: str
-    kept: bytes | None
-    cut: str
-    first: int
-
-    @classmethod
-    def of(cls, code: str, error: str, *, first: int, kept: bytes | None = None, cut: str = "value") -> Self:
-        """Make one."""
-        made = cls()
-        made.code, made.error, made.kept, made.cut, made.first = code, error, kept, cut, first
-        return made
-
-
-def kept(value: bytes | None) -> bytes:
-    """Return what there is of a value that is null, or empty."""
-    return (value.kept if isinstance(value, Misfit) else value) or b""
-
-
-def fitting(record: Any, limits: Limits) -> Any:
-    """Return a `ConsumerRecord` as it is, or cut and as a `Misfit` where it is over the limits."""
-    headers, said = _headers(record.headers, limits) if record.headers else (record.headers, "")
-    key, value = record.key, record.value
-    cut = [said] if said else []
-    if key is not None and len(key) > limits.key:
-        cut.append(f"key={len(key)}")
-        key = key[: limits.key]
-    if value is not None and len(value) > limits.value:
-        cut.append(f"value={len(value)}")
-        value = value[: limits.kept]
-    if not cut:
-        return record
-    error = f"over the limits of a record: {', '.join(cut)}"
-    misfit = Misfit.of(TOO_LARGE, error, kept=value, cut=",".join(cut), first=record.offset)
-    return _consumer_record(record.topic, record.partition, record.offset, record.timestamp, key, misfit, headers)
-
-
-def _headers(headers: Headers, limits: Limits) -> tuple[Headers, str]:
-    """Return the headers that fit, and what is said of the others."""
-    last = max((number for number, (name, _) in enumerate(headers) if name == limits.apart), default=-1)
-    kept: list[tuple[str, bytes | None]] = []
-    count = size = 0
-    for number, (name, text) in enumerate(headers):
-        if number == last:
-            if len(text or b"") <= limits.apart_bytes:
-                kept.append((name, text))
-            continue
-        size += len(name.encode("utf-8", "replace")) + len(text or b"")
-        count += 1
-        if count <= limits.headers and size <= limits.header_bytes:
-            kept.append((name, text))
-    return (headers, "") if len(kept) == len(headers) else (tuple(kept), f"headers={len(headers)}")
-
-
-def _consumer_record(topic: str, partition: int, offset: int, ts: int, key: Any, value: Any, headers: Any) -> Any:
-    return ConsumerRecord(
-        topic, partition, offset, ts, 0, key, value, None, len(key or b""), len(value or b""), tuple(headers)
-    )
 
 
 class Fetched:
@@ -169,7 +81,7 @@ class Unpacking(PartitionRecords):  # type: ignore[misc]  # no type information 
         if (
             found.serialized_value_size > limits.value
             or found.serialized_key_size > limits.key
-            or (found.headers and _headers(found.headers, limits)[1])
+            or (found.headers and fitting_headers(found.headers, limits)[1])
         ):
             return fitting(found, limits)
         return found
@@ -254,7 +166,7 @@ class Unpacking(PartitionRecords):  # type: ignore[misc]  # no type information 
         self.next_fetch_offset = head.last + 1
 
     def _read(self, one: Found) -> Any:
-        record = _consumer_record(self._tp.topic, self._tp.partition, *one)
+        record = record_of(self._tp.topic, self._tp.partition, *one)
         return fitting(record, self._limits)
 
     def _misfit(self, offsets: tuple[int, int], why: CannotUnpack, head: Head | None) -> Any:
@@ -267,7 +179,7 @@ class Unpacking(PartitionRecords):  # type: ignore[misc]  # no type information 
         self.next_fetch_offset = last + 1
         ts = head.max_time if head and 0 <= head.max_time < YEAR_10000 else 0
         misfit = Misfit.of(code, error, first=first, cut="key,value,headers")
-        return _consumer_record(self._tp.topic, self._tp.partition, last, ts, None, misfit, ())
+        return record_of(self._tp.topic, self._tp.partition, last, ts, None, misfit, ())
 
 
 def install(limits_of: Callable[[str], Limits]) -> None:

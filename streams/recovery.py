@@ -21,7 +21,7 @@ from faust.tables import recovery
 from faust.tables.manager import TableManager
 from faust.types import TP
 
-from links.unpacking import Misfit
+from links.misfits import Misfit
 
 TRUSTED: Final = 12 * 3600.0  # s; Kafka keeps the marks of deleted keys for 24 h (`delete.retention.ms`)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
-from links.unpacking import kept
+from links.misfits import kept
 from schemas.errors import StoreError, TocsinError
 from streams.consumer import Consumer
 from streams.limits import Limit

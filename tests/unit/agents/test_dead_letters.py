@@ -1,12 +1,13 @@
 """A dead letter is the record untouched, with where it lay and why in its headers."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from agents.deadletters import ERROR_LENGTH, DeadLetters
-from links.unpacking import Misfit
+from links.misfits import Misfit
 from schemas.limits import KEPT_VALUE
 from telemetry.worker import WorkerMetrics
 
@@ -61,7 +62,8 @@ def test_letters_are_counted_by_reason(letters: DeadLetters, registry: Collector
 def test_headers_that_a_producer_may_not_write_are_left_out_but_for_its_id(letters: DeadLetters) -> None:
     forged = (("tocsin-topic", b"revocations"), ("tocsin-id", b"a"), ("tocsin-truncated", b"value"), ("x", None))
     emit = letters.letter(message(headers=forged), "not_json", "")
-    assert emit.headers[:3] == (("tocsin-id", b"a"), ("x", None), ("tocsin-topic", b"p.notifications.normal"))
+    first: list[Any] = list(emit.headers[:3])
+    assert first == [("tocsin-id", b"a"), ("x", None), ("tocsin-topic", b"p.notifications.normal")]
     assert "tocsin-truncated" not in dict(emit.headers)
 
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from links import unpacking
 from links.codecs import gunzip, unlz4
+from links.misfits import Misfit
 from links.records import Found, Head, Unread, body_of, records_of
-from links.unpacking import Fetched, Misfit, Unpacking
+from links.unpacking import Fetched, Unpacking
 from schemas.limits import KEPT_VALUE, MAX_HEADER_BYTES, MAX_HEADERS, MAX_KEY, POSITION_HEADER, record_limits
 
 TP = TopicPartition("p.notifications.normal", 1)

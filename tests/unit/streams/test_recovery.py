@@ -10,7 +10,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from links.unpacking import Misfit
+from links.misfits import Misfit
 from streams.app import make_app
 from streams.recovery import TRUSTED, Recovery, distrust
 from streams.settings import Settings

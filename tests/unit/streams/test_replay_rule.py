@@ -291,7 +291,7 @@ def test_letters_of_unknown_origin_are_left_out() -> None:
 
 def test_a_letter_that_was_cut_does_not_go_back() -> None:
     cut = a_letter({"truncated": "value=20971520"})
-    assert redriven(cut, letter_of(cut), {TOPIC: SOURCE}) == LeftOut("truncated")
+    assert redriven(cut, letter_of(cut), {TOPIC: SOURCE}) == LeftOut("truncated", "0:4", "not whole: value=20971520")
 
 
 def test_a_letter_without_a_time_has_an_id_that_does_not_change() -> None:
