@@ -92,10 +92,10 @@ def test_a_second_worker_on_one_data_folder_is_refused_and_the_first_goes_on(dep
     )  # fmt: skip
     assert deployment.process
     folder = deployment.folder / "data" / "tables" / "inbox"
-    assert (second.returncode, second.stderr) == (
-        1,
+    assert second.returncode == 1
+    assert second.stderr == (
         f"tocsin: {folder} is in use by another worker, process {deployment.process.pid}; "
-        "give each worker a TOCSIN_INSTANCE or a TOCSIN_DATA of its own\n",
+        "give each worker a TOCSIN_INSTANCE or a TOCSIN_DATA of its own\n"
     )
     deployment.send_note("ann")
     deployment.expect_rows("ann", 1)
