@@ -1,17 +1,17 @@
 """What sessions are told of their logs: what was asked for in a batch, and the plan of the answers. Pure."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import Final
 
 import msgspec
 
 from agents.fanout import Fanout
 from schemas.bus import GAP, Answer, Delivery, LogOpening, Opening, Run
 from schemas.logs import INBOX_LOGS, log_key
-from schemas.records import Announce, Connected, Sync, SyncRequest
+from schemas.records import Announce, Connected, SyncRequest
 from schemas.rows import Head, Range, Row
-from streams.connections import Cursors, read_mark, start_of, unread, window
+from streams.connections import Cursors, read_mark, start_of, stored_cursor, unread, window
 
 WINDOW: Final = 200  # entries of a log that are sent with the opening, unasked
 WINDOW_BYTES: Final = 256 * 1024  # bytes of frames in one answer
@@ -21,51 +21,53 @@ PIECE_BYTES: Final = 4 * 1024 * 1024  # bytes of rows that are read for one piec
 PIECE_ROWS: Final = 512  # rows of a piece that has more than one request: some 50 ms of a worker
 
 
-class _Asking(msgspec.Struct, frozen=True):
+class Asking(msgspec.Struct, frozen=True):
     """One request of a `Sync`, which may carry those of many sessions."""
 
+    partition: int
     gateway: str
     request: SyncRequest
 
 
-def _order(asked: Connected | _Asking | Announce) -> tuple[int, str]:
-    """Return when to answer, lowest first: openings and reminders, which are about every log, then urgent logs.
+Requested = tuple[int, Connected | Asking | Announce]  # partition, request
 
-    Devices of one user stand side by side, since they mostly lack the same rows, which a piece reads once.
-    """
-    return (INBOX_LOGS.index(asked.request.log), asked.request.user) if isinstance(asked, _Asking) else (0, "")
+
+def in_turn(requests: Iterable[Requested]) -> list[Requested]:
+    """Return openings and reminders so that each user's first comes before anybody's second."""
+    seen: defaultdict[str, int] = defaultdict(int)
+    ranked = []
+    for partition, asked in requests:
+        user = asked.user if isinstance(asked, Connected) else ""
+        ranked.append((seen[user], partition, asked))
+        seen[user] += bool(user)
+    ranked.sort(key=lambda one: one[0])
+    return [(partition, asked) for _, partition, asked in ranked]
 
 
 class Asked:
-    """What the sessions of a batch want to know."""
+    """What some sessions want to know."""
 
-    def __init__(self, epochs: dict[int, int]) -> None:
+    def __init__(self, epochs: Mapping[int, int], requests: Iterable[Requested] = ()) -> None:
         self.epochs = epochs
-        self._requests: list[tuple[int, Connected | _Asking | Announce]] = []  # partition, request
+        self._requests: list[Requested] = list(requests)
 
     def __len__(self) -> int:
         return len(self._requests)
 
-    def sort(self) -> None:
-        """Put what is urgent first: a log's live entries wait until what is missing before them has come."""
-        self._requests.sort(key=lambda asked: _order(asked[1]))
+    def by_user(self) -> dict[str, "Asked"]:
+        """Return the requests of each user by themselves."""
+        found: defaultdict[str, list[Requested]] = defaultdict(list)
+        for partition, asked in self._requests:
+            if isinstance(asked, Announce):
+                for said in asked.sessions:
+                    found[said.user].append((partition, msgspec.structs.replace(asked, sessions=[said])))
+            else:
+                found[asked.request.user if isinstance(asked, Asking) else asked.user].append((partition, asked))
+        return {user: Asked(self.epochs, requests) for user, requests in found.items()}
 
     def piece(self, first: int, count: int) -> "Asked":
         """Return some of the requests, so that what all of them take need not be in memory at once."""
-        piece = Asked(self.epochs)
-        piece._requests = self._requests[first : first + count]
-        return piece
-
-    def add(self, partition: int, record: Any) -> bool:
-        """Take note of a record that wants an answer; False: it wants none."""
-        match record:
-            case Connected() | Announce():
-                self._requests.append((partition, record))
-            case Sync(gateway=gateway, syncs=syncs):
-                self._requests += [(partition, _Asking(gateway, sync)) for sync in syncs if sync.log in INBOX_LOGS]
-            case _:
-                return False
-        return True
+        return Asked(self.epochs, self._requests[first : first + count])
 
     @property
     def connected(self) -> list[tuple[int, Connected]]:
@@ -74,8 +76,9 @@ class Asked:
 
     @property
     def syncs(self) -> list[tuple[int, str, SyncRequest]]:
-        """The ranges asked for: partition, gateway, request."""
-        return [(partition, a.gateway, a.request) for partition, a in self._requests if isinstance(a, _Asking)]
+        """The ranges asked for: partition, gateway, request; those of the same rows side by side."""
+        found = [(partition, a.gateway, a.request) for partition, a in self._requests if isinstance(a, Asking)]
+        return sorted(found, key=lambda one: (INBOX_LOGS.index(one[2].log), one[2].user))
 
     @property
     def announced(self) -> list[tuple[int, Announce]]:
@@ -106,24 +109,51 @@ class Asked:
 
 
 class Plan:
-    """Where every session starts, and which rows that takes."""
+    """Where every session starts, and which rows that takes.
+
+    `cursors` are those that decide, by (user, device). A session of one of the `thrifty` users is told with its opening
+    how far its logs go, and nothing more: it asks, and that waits for the user's budget.
+    """
 
     def __init__(
-        self, asked: Asked, heads: Mapping[str, Head], cursors: Mapping[str, Cursors], epoch: str, backlog: int
+        self,
+        asked: Asked,
+        heads: Mapping[str, Head],
+        cursors: Mapping[tuple[str, str], Cursors],
+        epoch: str,
+        backlog: int,
+        thrifty: Container[str] = (),
     ) -> None:
-        self._asked = asked
+        self.asked = asked
+        self._thrifty = thrifty
         self._heads = heads
         self._cursors = cursors
         self._epoch = epoch
         self._backlog = backlog
         self.sent: list[tuple[str, str, str, list[Row]]] = []  # (user, log, device, rows) of what `fanout` sends
+        self.costs: defaultdict[str, int] = defaultdict(int)  # by user: rows that are sent, at most
         self.ranges = sorted(set(self._ranges()), key=lambda r: (r.log, r.first))
         self.rows = sum(wanted.last - wanted.first + 1 for wanted in self.ranges)  # to read, at most
 
+    def _cursors_of(self, said: Connected) -> Cursors:
+        return self._cursors[said.user, said.device]
+
     def _start(self, said: Connected, log: str) -> tuple[int, str]:
         head = self._heads[log_key(log, said.user)].seq
-        cursors = self._cursors[said.user]
+        cursors = self._cursors_of(said)
         return start_of(said, log=log, head=head, epoch=self._epoch, cursors=cursors, limit=self._backlog)
+
+    def unknown(self, said: Connected) -> dict[str, int]:
+        """Return where logs begin for the device of a session that has no cursor in them yet.
+
+        What the session says it has was not acknowledged: it may not be there when the device comes back.
+        """
+        cursors = self._cursors_of(said)
+        return {
+            log: min(stored_cursor(cursors, said.device, log), self._heads[log_key(log, said.user)].seq)
+            for log in INBOX_LOGS
+            if log not in cursors.get(said.device, {})
+        }
 
     def _window(self, user: str, log: str, after: int, limit: int) -> Range | None:
         key = log_key(log, user)
@@ -133,31 +163,43 @@ class Plan:
     def _read_mark(self, said: Connected, log: str) -> Range | None:
         """Return the row whose count tells how much is unread, if a row is needed for that."""
         key = log_key(log, said.user)
-        read = read_mark(self._cursors[said.user], log)
+        read = read_mark(self._cursors_of(said), log)
         return Range(key, read, read) if 0 < read < self._heads[key].seq else None
 
     def _ranges(self) -> Iterable[Range]:
-        for _, said in self._asked.connected:
+        for _, said in self.asked.connected:
             for log in INBOX_LOGS:
                 after, _ = self._start(said, log)
-                yield from filter(None, (self._window(said.user, log, after, WINDOW), self._read_mark(said, log)))
-        for _, _, sync in self._asked.syncs:
+                wanted = self._window(said.user, log, after, self._first(said))
+                self._charge(said.user, wanted)
+                yield from filter(None, (wanted, self._read_mark(said, log)))
+        for _, _, sync in self.asked.syncs:
             if found := self._window(sync.user, sync.log, sync.after, sync.limit):
+                self._charge(sync.user, found)
                 yield found
+            else:
+                self.costs[sync.user] += 1
+
+    def _first(self, said: Connected) -> int:
+        """Return how many entries of a log a session is sent with its opening."""
+        return 0 if said.user in self._thrifty else WINDOW
+
+    def _charge(self, user: str, wanted: Range | None) -> None:
+        self.costs[user] += wanted.last - wanted.first + 1 if wanted else 0
 
     def fanout(self, rows: Mapping[Range, list[Row]], now_ms: int) -> Fanout:
         """Return what goes to the gateways."""
-        fanout = Fanout(self._asked.epochs)
-        for partition, said in self._asked.connected:
+        fanout = Fanout(dict(self.asked.epochs))
+        for partition, said in self.asked.connected:
             self._open(fanout, partition, said, rows, now_ms)
-        for partition, gateway, sync in self._asked.syncs:
+        for partition, gateway, sync in self.asked.syncs:
             head = self._heads[log_key(sync.log, sync.user)].seq
             runs = self._runs(sync.user, sync.log, sync.device, sync.after, sync.limit, rows, now_ms)
             answer = Answer(
                 session=sync.session, log=sync.log, after=sync.after, head=head, runs=runs, asked=sync.asked
             )
             fanout.answer(gateway, partition, answer)
-        for partition, record in self._asked.announced:
+        for partition, record in self.asked.announced:
             self._remind(fanout, partition, record)
         return fanout
 
@@ -171,9 +213,12 @@ class Plan:
             head = self._heads[log_key(log, said.user)]
             mark = self._read_mark(said, log)
             found = rows.get(mark, []) if mark else []
-            count = unread(head, read_mark(self._cursors[said.user], log), found[0].n if found else None)
+            count = unread(head, read_mark(self._cursors_of(said), log), found[0].n if found else None)
             logs.append(LogOpening(log=log, after=after, head=head.seq, unread=count, notice=notice))
-            runs += self._runs(said.user, log, said.device, after, WINDOW, rows, now_ms)
+            if self._first(said):
+                runs += self._runs(said.user, log, said.device, after, WINDOW, rows, now_ms)
+            elif head.seq > after:
+                runs.append(Run(log=log, first=after + 1, last=head.seq, reason=GAP))
         fanout.open(said.gateway, partition, Opening(session=said.session, epoch=self._epoch, logs=logs))
         if runs:
             fanout.deliver(said.gateway, partition, Delivery(user=said.user, sessions=[said.session], runs=runs))
@@ -201,29 +246,20 @@ class Plan:
                 fanout.deliver(record.gateway, partition, Delivery(user=said.user, sessions=[said.session], runs=runs))
 
 
-class Pieces:
-    """Cuts what was asked into plans that are small in rows and bytes; `planned` makes the plan of some requests.
+class Size:
+    """How many requests are answered together: few of which each takes much, many of which each takes little."""
 
-    Between two of them whatever else the worker has to do gets its turn, and no more than one is in memory.
-    """
+    def __init__(self) -> None:
+        self.limit = PIECE
 
-    def __init__(self, asked: Asked, planned: Callable[[Asked], Plan]) -> None:
-        self._asked = asked
-        self._planned = planned
-        self._first = 0
-        self._size = PIECE
-
-    def next(self) -> Plan | None:
-        """Return the next plan; None: all was asked for."""
-        if self._first >= len(self._asked):
-            return None
-        plan = self._planned(self._asked.piece(self._first, self._size))
-        while plan.rows > PIECE_ROWS and self._size > 1:
-            self._size = max(1, self._size * PIECE_ROWS // plan.rows)
-            plan = self._planned(self._asked.piece(self._first, self._size))
-        self._first += self._size
+    def fitted(self, asked: Asked, planned: Callable[[Asked], Plan]) -> Plan:
+        """Return the plan of the first of some requests, as many as make few rows; `limit` says how many they are."""
+        plan = planned(asked.piece(0, self.limit))
+        while plan.rows > PIECE_ROWS and self.limit > 1:
+            self.limit = max(1, min(self.limit, len(asked)) * PIECE_ROWS // plan.rows)
+            plan = planned(asked.piece(0, self.limit))
         return plan
 
     def took(self, read: int) -> None:
-        """Take note of how many bytes of rows the last one took: the next one has more requests, or fewer."""
-        self._size = max(1, min(LARGEST_PIECE, self._size * 2, self._size * PIECE_BYTES // max(1, read)))
+        """Take note of how many bytes of rows the last ones took: the next ones are more, or fewer."""
+        self.limit = max(1, min(LARGEST_PIECE, self.limit * 2, self.limit * PIECE_BYTES // max(1, read)))

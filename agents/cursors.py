@@ -5,7 +5,8 @@ import contextlib
 from collections.abc import Iterable
 from typing import Final
 
-from schemas.records import Ack
+from schemas.logs import INBOX_LOGS
+from schemas.records import Ack, is_device
 from schemas.rows import Cursor
 from store.port import Store
 
@@ -20,13 +21,36 @@ class CursorWriter:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._dirty: _Marks = {}
+        self._dirty_marks = 0
         self._writing: list[_Marks] = []
+        self._writing_marks = 0
         self._hurry = asyncio.Event()
         self._flush: asyncio.Task[None] | None = None
 
-    def add(self, acks: Iterable[Ack]) -> None:
-        """Merge acks."""
-        self._merge([Cursor(ack.user, ack.log, ack.device, ack.delivered, ack.read) for ack in acks])
+    def add(self, acks: Iterable[Ack]) -> list[str]:
+        """Merge acks; return what is wrong with those that cannot be taken."""
+        dirty, wrong = self._dirty, list[str]()
+        for ack in acks:
+            marks = dirty.get(ack.user)
+            if marks is None:
+                marks = dirty[ack.user] = {}
+            place = (ack.device, ack.log)
+            known = marks.get(place)
+            if known is None:
+                if reason := _refused(ack):
+                    wrong.append(reason)
+                    if not marks:
+                        del dirty[ack.user]
+                    continue
+                self._dirty_marks += 1
+                delivered, read = ack.delivered, ack.read
+            elif ack.delivered <= known.delivered and ack.read <= known.read:
+                continue
+            else:
+                delivered, read = max(ack.delivered, known.delivered), max(ack.read, known.read)
+            # without a name it moves no cursor that a device starts from; what was read was read by the user
+            marks[place] = Cursor(ack.user, ack.log, ack.device, delivered if ack.device else 0, read)
+        return wrong
 
     def pending(self, user: str) -> list[Cursor]:
         """Return what the store may not have yet of a user."""
@@ -34,7 +58,7 @@ class CursorWriter:
 
     def waiting(self) -> int:
         """Return how many watermarks the store may not have yet."""
-        return sum(len(marks) for group in (*self._writing, self._dirty) for marks in group.values())
+        return self._dirty_marks + self._writing_marks
 
     def hurry(self) -> None:
         """Write at once: the partitions are being given up."""
@@ -53,24 +77,51 @@ class CursorWriter:
     async def _write(self) -> None:
         with contextlib.suppress(TimeoutError):  # the usual case: nobody hurries
             await asyncio.wait_for(self._hurry.wait(), EVERY)
-        group, self._dirty, self._flush = self._dirty, {}, None  # what is added from here on is for the next flush
+        group, marks = self._take()
+        self._flush = None  # what is added from here on is for the next flush
         self._writing.append(group)
+        self._writing_marks += marks
         try:
             await self._store.put_cursors(cursors_of(group))
         except BaseException:
-            self._merge(cursors_of(group))
+            self._restore(group)
             raise
         finally:
             self._writing.remove(group)
+            self._writing_marks -= marks
 
-    def _merge(self, cursors: Iterable[Cursor]) -> None:
-        for cursor in cursors:
-            marks = self._dirty.setdefault(cursor.user, {})
-            place = (cursor.device, cursor.log)
-            known = marks.get(place)
-            marks[place] = cursor if known is None else known.merged(cursor)
+    def _take(self) -> tuple[_Marks, int]:
+        group, self._dirty = self._dirty, {}
+        marks, self._dirty_marks = self._dirty_marks, 0
+        return group, marks
+
+    def _restore(self, group: _Marks) -> None:
+        for user, before in group.items():
+            marks = self._dirty.setdefault(user, {})
+            for place, cursor in before.items():
+                known = marks.get(place)
+                self._dirty_marks += known is None
+                marks[place] = cursor if known is None else known.merged(cursor)
+
+
+def _refused(ack: Ack) -> str | None:
+    """Return why an ack cannot be taken, if it cannot."""
+    if ack.log not in INBOX_LOGS:
+        return f"there is no log {ack.log[:64]!r}"
+    if ack.device and not is_device(ack.device):
+        return f"{ack.device!r} is no device"
+    return None
 
 
 def cursors_of(group: _Marks) -> list[Cursor]:
-    """Return the cursors of a group."""
-    return [cursor for marks in group.values() for cursor in marks.values()]
+    """Return the cursors of a group, and for each user and log what any device has."""
+    found: list[Cursor] = []
+    for marks in group.values():
+        whole: dict[str, Cursor] = {}
+        for (_, log), cursor in marks.items():
+            known = whole.get(log)
+            whole[log] = cursor if known is None else known.merged(cursor)
+            if cursor.device:
+                found.append(cursor)
+        found += [Cursor(cursor.user, log, "", cursor.delivered, cursor.read) for log, cursor in whole.items()]
+    return found

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterator, Sequence
 from typing import Final
 
-from schemas.bus import GAP, Answer, Delivery, Opening, Part, Run
+from schemas.bus import GAP, Answer, Delivery, Opening, Part, Refusal, Run
 from schemas.rows import Row
 from streams.connections import Sessions, runs_of
 
@@ -34,13 +34,17 @@ class Fanout:
             or self._sizes[place] > PART_BYTES
         ):
             self._sizes[place] = size
-            empty = Part(partition, self._epochs[partition], openings=[], deliveries=[], answers=[])
+            empty = Part(partition, self._epochs[partition], openings=[], deliveries=[], answers=[], refusals=[])
             parts.append(empty)
         return parts[-1]
 
     def open(self, gateway: str, partition: int, opening: Opening) -> None:
         """Add the answer to `connected`."""
         self._part(gateway, partition, RUN_BYTES * (len(opening.logs) + 1)).openings.append(opening)
+
+    def refuse(self, gateway: str, partition: int, refusal: Refusal) -> None:
+        """Let a gateway end a session."""
+        self._part(gateway, partition, RUN_BYTES).refusals.append(refusal)
 
     def deliver(self, gateway: str, partition: int, delivery: Delivery) -> None:
         """Add runs for sessions of one user."""

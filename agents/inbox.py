@@ -200,11 +200,13 @@ class InboxAgent:
         ]
         if not missing:
             return []
-        cursors = await self._store.get_cursors(sorted({record.notification.user for record in missing}))
+        wanted = sorted({(one.notification.user, one.notification.device or "") for one in missing})
+        found = zip(wanted, await self._store.standings(wanted), strict=True)
+        known = {who for who, one in found if one.device or any(cursor.device == who[1] for cursor in one.cursors)}
         return [
             self._status(record, "queued", "unknown_device")
             for record in missing
-            if record.notification.device not in {cursor.device for cursor in cursors[record.notification.user]}
+            if (record.notification.user, record.notification.device) not in known
         ]
 
     def _status(self, record: Incoming, state: str, reason: str) -> Emit:

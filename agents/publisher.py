@@ -27,6 +27,8 @@ RHYTHM: Final = 0.1  # s between looks at whether a beat is due
 BEAT_SOON: Final = 0.5  # s after traffic that no beat has followed
 BEAT_AGAIN: Final = 2.0  # s after the last traffic
 BEAT_EVERY: Final = 10.0  # s without traffic
+PROBE_AFTER: Final = 10.0  # s in which nothing was sent to a gateway, after which it is looked for
+PROBES: Final = 200  # gateways that are looked for at once
 LEASE_GONE: Final = 20.0  # s without a lease after which a gateway is dead: twice the lease's time
 TIMEOUT: Final = 2.0  # s for one pipeline
 COMPLAIN_EVERY: Final = 10.0  # s
@@ -78,12 +80,15 @@ class Publisher:
         self._numbers: defaultdict[str, int] = defaultdict(int)
         self._partitions: Mapping[int, int] = {}
         self._suspects: dict[str, float] = {}  # gateway: when a publish first reached nobody
+        self._looked: dict[str, float] = {}  # every gateway that is not dead: when something was last sent to it
         self._rhythm = Rhythm(time.monotonic())
         self._link = Link.TAKES
         self._silent_until = 0.0
         self.dead: set[str] = set()
         self._metrics = metrics
         metrics.suspects.set_function(lambda: len(self._suspects))
+        metrics.gateways.set_function(self.known)
+        metrics.dead.set_function(lambda: len(self.dead))
 
     async def close(self) -> None:
         """Disconnect."""
@@ -97,6 +102,24 @@ class Publisher:
         """Note that a gateway has written a record: it lives."""
         self.dead.discard(gateway)
         self._suspects.pop(gateway, None)
+        self.know(gateway)
+
+    def know(self, gateway: str) -> None:
+        """Note that a gateway has sessions: it is looked for from time to time."""
+        if gateway not in self._looked and gateway not in self.dead:
+            self._looked[gateway] = time.monotonic() - PROBE_AFTER
+
+    def known(self) -> int:
+        """Return how many gateways are looked for."""
+        return len(self._looked)
+
+    def gone(self, gateway: str) -> bool:
+        """Say whether a gateway is dead, or has not been reached and may be."""
+        return gateway in self.dead or gateway in self._suspects
+
+    def bury(self, gateways: Iterable[str]) -> None:
+        """Forget dead gateways that have no sessions any more."""
+        self.dead.difference_update(gateways)
 
     async def publish(self, parts: Mapping[str, list[Part]]) -> None:
         """Send parts to gateways in one pipeline. Returns also when Redis did not take them."""
@@ -117,10 +140,16 @@ class Publisher:
             return
         self._link = Link.TAKES
         for (gateway, _), receivers in zip(messages, reached, strict=True):
-            if receivers:
-                self._suspects.pop(gateway, None)
-            else:
-                self._suspects.setdefault(gateway, time.monotonic())
+            self._reached(gateway, receivers)
+
+    def _reached(self, gateway: str, receivers: int) -> None:
+        now = time.monotonic()
+        if gateway not in self.dead:
+            self._looked[gateway] = now
+        if receivers:
+            self._suspects.pop(gateway, None)
+        else:
+            self._suspects.setdefault(gateway, now)
 
     async def reaches(self) -> bool:
         """Say whether Redis takes messages; one that refused the last one is asked anew with a beat."""
@@ -171,7 +200,31 @@ class Publisher:
             await asyncio.sleep(RHYTHM)
             if time.monotonic() >= self._rhythm.due():
                 await self.beat()
-                await self._look_after_suspects()
+                await self.look_after_gateways()
+
+    async def look_after_gateways(self) -> None:
+        """Look for gateways that nothing was sent to for a while, and declare dead those that are not there."""
+        await self._look_for_silent()
+        await self._look_after_suspects()
+
+    async def _look_for_silent(self) -> None:
+        """Send a beat to gateways by themselves: one that has ended without a word is noticed by that."""
+        silent = time.monotonic() - PROBE_AFTER
+        gateways = [gateway for gateway, looked in self._looked.items() if looked <= silent][:PROBES]
+        if not gateways or self._link is Link.HANGS:
+            return
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for gateway in gateways:
+                    numbers = {gateway: self._numbers[gateway]} if gateway in self._numbers else {}
+                    beat = Beat(stream=self._stream, partitions=dict(self._partitions), numbers=numbers)
+                    pipe.publish(bus.gateway_channel(self._prefix, gateway), bus.encode(beat))
+                reached = await pipe.execute()
+        except LOST as exc:
+            self._lost("beats", len(gateways), exc)
+            return
+        for gateway, receivers in zip(gateways, reached, strict=True):
+            self._reached(gateway, receivers)
 
     async def _look_after_suspects(self) -> None:
         if not self._suspects:
@@ -189,6 +242,7 @@ class Publisher:
             elif now - self._suspects.get(gateway, now) > LEASE_GONE:
                 self._suspects.pop(gateway, None)
                 self._numbers.pop(gateway, None)
+                self._looked.pop(gateway, None)
                 self.dead.add(gateway)
                 log.info("gateway %s is dead: its sessions are dropped", gateway)
 

@@ -14,20 +14,26 @@ import mode
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from agents.acks import AcksAgent
+from agents.answering import Answering
 from agents.connections import ConnectionsAgent
 from agents.cursors import CursorWriter
 from agents.deadletters import DeadLetters
+from agents.devices import Devices
 from agents.inbox import InboxAgent, Lane
 from agents.ownership import Ownership
 from agents.parts import Parts
 from agents.publisher import Publisher
 from agents.sources import Sources
 from agents.statuses import Statuses
+from agents.sweep import Sweep
+from agents.waiting import Budgets
 from schemas.addresses import host_port
 from schemas.errors import TocsinError
 from schemas.logs import LANES
 from store.port import Store
 from streams.app import declare_agent, make_app
+from streams.merging import MergingRunner
 from streams.producer import BatchProducer
 from streams.runner import Batch, Runner
 from streams.settings import Settings
@@ -44,10 +50,11 @@ from telemetry.worker import WorkerMetrics
 log = logging.getLogger(__name__)
 
 ROLE: Final = "inbox"
-PRIORITIES: Final = {"connections": 0, "critical": 1, "normal": 2, "bulk": 3}
+PRIORITIES: Final = {"connections": 0, "critical": 1, "normal": 2, "bulk": 3, "acks": 4}
 LIVE: Final = (PRIORITIES["critical"], PRIORITIES["normal"])
 RESTS: Final = {"bulk": LIVE}  # `bulk` takes half of the time at most while `critical` or `normal` have work
-SLICES: Final = {"connections": 0.02, "critical": 0.04, "normal": 0.04, "bulk": 0.02}  # s that a batch aims to take
+# s that a batch aims to take
+SLICES: Final = {"connections": 0.02, "critical": 0.04, "normal": 0.04, "bulk": 0.02, "acks": 0.01}
 
 
 TORN: Final = "a source without its changelog"
@@ -92,16 +99,28 @@ class InboxWorker:
         self.metrics.cursors.set_function(self.cursors.waiting)
         self.metrics.emitting.set_function(lambda: self.producer.emitting)
         self.app.consumer.watcher = self
+        self.sweep = Sweep(
+            self._parts.connections, self.producer, self.publisher, self.ownership, self._turnstile, self.metrics
+        )
+        self.answering = self._answering()
         self.backends = Backends(self)
+
+    def _answering(self) -> Answering:
+        settings = self.settings
+        beside = Beside(self._turnstile, LIVE, lambda: self.watch.alive("connections"))
+        devices = Devices(self.store, self.metrics, limit=settings.limit_user_devices, days=settings.device_ttl)
+        budgets = Budgets(settings.limit("user_rows"))
+        return Answering(self._parts, self.cursors, devices, budgets, beside, backlog=settings.backlog)
 
     def declare(self, incarnations: Mapping[str, int]) -> None:
         """Declare the agents; `incarnations` are the store's, by topic with prefix."""
-        backlog = self.settings.backlog
-        beside = Beside(self._turnstile, LIVE, lambda: self.watch.alive("connections"))
-        connections = ConnectionsAgent(self._parts, self.cursors, beside, partitions=self._partitions, backlog=backlog)
-        self._agent("connections", "connections", connections.handle)
+        sessions = self.settings.limit_user_sessions
+        connections = ConnectionsAgent(self._parts, self.answering, partitions=self._partitions, sessions=sessions)
+        self._agent("connections", "connections", self._runner("connections", connections.handle))
+        self._agent("acks", "acks", self._merging())
         for name in LANES:
-            self._agent(name, f"notifications.{name}", self._inbox(name, incarnations).handle)
+            handler = self._inbox(name, incarnations).handle
+            self._agent(name, f"notifications.{name}", self._runner(name, handler))
 
     def _inbox(self, name: str, incarnations: Mapping[str, int]) -> InboxAgent:
         topic = f"notifications.{name}"
@@ -116,8 +135,8 @@ class InboxWorker:
         )
         return InboxAgent(lane, self._parts)
 
-    def _agent(self, name: str, topic: str, handler: Callable[[Batch], Awaitable[None]]) -> None:
-        runner = Runner(
+    def _runner(self, name: str, handler: Callable[[Batch], Awaitable[None]]) -> Runner:
+        return Runner(
             self.app,
             self._turnstile,
             handler,
@@ -130,11 +149,36 @@ class InboxWorker:
             watch=self.watch,
         )
 
+    def _merging(self) -> MergingRunner:
+        return MergingRunner(
+            self.app,
+            self._turnstile,
+            AcksAgent(self._parts, self.cursors).merge,
+            flush=self.cursors.flushed,
+            waiting=self.cursors.waiting,
+            name="acks",
+            priority=PRIORITIES["acks"],
+            seconds=SLICES["acks"],
+            metrics=self.metrics,
+            rests=tuple(PRIORITIES.values()),
+            watch=self.watch,
+        )
+
+    def _agent(self, name: str, topic: str, runner: Runner) -> None:
         async def agent(stream: Any) -> None:
             await runner(stream)
 
         declare_agent(self.app, name, f"{self.settings.prefix}{topic}", agent)
         self.app.consumer.priorities[f"{self.settings.prefix}{topic}"] = PRIORITIES[name]
+
+    async def guarded(self, work: Awaitable[None]) -> None:
+        """Do work that has no end; what it fails of ends the worker."""
+        try:
+            await work
+        except Exception as exc:
+            log.critical("%s: %s", type(exc).__name__, exc, exc_info=not isinstance(exc, TocsinError))
+            await self.app.crash(exc)
+            raise
 
     # -- AssignmentWatcher ---------------------------------------------------------------------------------------------
 
@@ -147,6 +191,7 @@ class InboxWorker:
         self.ownership.release()
         self.publisher.own({})
         self._sources.forget()
+        self.answering.forget()
         self._parts.logs.clear()
         self.tore(set())
         self.metrics.partitions.set(0)
@@ -214,6 +259,8 @@ class Backends(mode.Service):  # type: ignore[misc]  # mode has no type informat
         opened.push_async_callback(worker.producer.stop)  # needed also where its start fails half-way
         await worker.producer.start()
         opened.callback(asyncio.create_task(worker.publisher.beat_for_ever()).cancel)
+        for work in (worker.answering.answer_for_ever(), worker.sweep.run()):
+            opened.callback(asyncio.create_task(worker.guarded(work)).cancel)
         opened.callback(asyncio.create_task(worker.look_at_kafka()).cancel)
         opened.callback(asyncio.create_task(garbage.collect_for_ever()).cancel)
 

@@ -34,6 +34,7 @@ class Receivers:
         self._producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=2)
         self._prefix = prefix
         self._topic = f"{prefix}connections"
+        self._ack_topic = f"{prefix}acks"
         self._homes = {f"u{number}": home_partition(b"u%d" % number, partitions) for number in range(users)}
         self._devices = devices
         self._next: dict[str, int] = {}  # by session, from its opening on
@@ -141,4 +142,4 @@ class Receivers:
                 self.acks += len(acks)
                 for at in range(0, len(acks), PACK):
                     pack = Acks(gateway=GATEWAY, acks=acks[at : at + PACK])
-                    await self._producer.send(self._topic, encode(pack), pack.acks[0].user.encode(), partition)
+                    await self._producer.send(self._ack_topic, encode(pack), pack.acks[0].user.encode(), partition)

@@ -204,7 +204,8 @@ async def centrifuge(
 async def gateway(stage: Stage, _everybody: bool, *, processes: int = 1, acks: bool = True) -> AsyncIterator[Target]:
     """Start our gateways; a stand-in takes the part of the workers. Without `acks` clients say as little as peers'."""
     prefix = f"g{time.monotonic_ns() // 1_000_000}-"
-    await make_topics(stage.kafka.address, [f"{prefix}{name}" for name in ("connections", "revocations")], PARTITIONS)
+    names = [f"{prefix}{name}" for name in ("connections", "acks", "revocations")]
+    await make_topics(stage.kafka.address, names, PARTITIONS)
     port, health = free_port(), [free_port() for _ in range(processes)]
     settings = {
         "TOCSIN_KAFKA": stage.kafka.address,

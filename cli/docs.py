@@ -23,6 +23,7 @@ RECORDS: Final[Mapping[str, Sequence[type]]] = {
     "notifications.normal": (records.Notification,),
     "notifications.bulk": (records.Notification,),
     "connections": CONNECTION_RECORDS,
+    "acks": (records.Acks,),
     "statuses": (records.Status,),
     "dead-letters": (),
     "replays": (replays.Run, replays.Marks),

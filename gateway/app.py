@@ -55,7 +55,9 @@ class Gateway:
         self.tasks: list[asyncio.Task[None]] = []  # they end only with the gateway
         self._metrics = GatewayMetrics(registry)
         self._registry = registry
-        self._sender: Sender = sender or KafkaSender(config.kafka, config.topic, idempotent=config.idempotence)
+        self._sender: Sender = sender or KafkaSender(
+            config.kafka, config.topic, config.acks, idempotent=config.idempotence
+        )
         self._source: Source = source or Follower(config.kafka, config.revocations)
         self._connections: set[WebSocket] = set()
         self._leaving: asyncio.Event | None = None  # set once the last connection has ended

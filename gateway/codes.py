@@ -8,6 +8,7 @@ SLOW: Final = 4002  # the client reads too slowly; connect again, the log has al
 SILENT: Final = 4003  # no sign of life; connect again
 EXPIRED: Final = 4005  # the token has expired; connect again with a new one
 RATE: Final = 4006  # too many frames; connect again after a delay
+TOO_MANY: Final = 4007  # the user has too many sessions; connect again when one of them has ended
 
 BAD_TOKEN: Final = 4101  # the token was refused after the handshake
 REVOKED: Final = 4103  # the session was ended by an operator
@@ -21,6 +22,7 @@ REASONS: Final = {
     SILENT: "no sign of life",
     EXPIRED: "token expired",
     RATE: "rate exceeded",
+    TOO_MANY: "too many sessions",
     BAD_TOKEN: "bad token",
     REVOKED: "revoked",
     PROTOCOL: "protocol error",

@@ -40,8 +40,13 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def topic(self) -> str:
-        """The topic that gateways write."""
+        """The topic that gateways write about sessions."""
         return f"{self.prefix}connections"
+
+    @property
+    def acks(self) -> str:
+        """The topic that gateways write acknowledgements to."""
+        return f"{self.prefix}acks"
 
     def __repr__(self) -> str:
         return f"GatewayConfig(id={self.id!r})"  # not the secret, not the passwords

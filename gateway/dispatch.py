@@ -20,7 +20,7 @@ from gateway.outbox import Outbox, partition_of
 from gateway.passing import Left, Passed, pass_all
 from gateway.peer import Peer
 from gateway.roster import Roster
-from schemas.bus import Answer, Beat, Delivery, Heard, HeardPart, Opening, decode_deliveries
+from schemas.bus import Answer, Beat, Delivery, Heard, HeardPart, Opening, Refusal, decode_deliveries
 from schemas.records import OpenSession
 from telemetry.gateway import GatewayMetrics
 
@@ -76,6 +76,9 @@ class Dispatch:
     def _hand_out(self, parts: list[HeardPart]) -> Iterator[None]:
         """Hand out what opens, then what comes, then answers; yield wherever others may run."""
         for part in parts:
+            for refusal in part.refusals:
+                self._refuse(refusal)
+                yield
             for opening in part.openings:
                 self._open(opening, self._clock())
                 yield
@@ -104,6 +107,11 @@ class Dispatch:
         if (peer := self._roster.sessions.get(opening.session)) is not None:
             peer.session.open(opening, now)
             self._roster.reads(peer.session)
+            self._touch(peer)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        if (peer := self._roster.sessions.get(refusal.session)) is not None:
+            peer.session.close(refusal.code, refusal.reason)
             self._touch(peer)
 
     def _answer(self, answer: Answer, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What waits to be written to the topic `connections`: merged and packed by partition, bounded whatever Kafka does.
+"""What waits to be written to `connections` and `acks`: merged and packed by partition, bounded whatever Kafka does.
 
 Acks merge by max for each (user, device, log), syncs by (session, log), and a session that ends before its `connected`
 was taken leaves nothing behind. So while Kafka is away the outbox holds at most a few small values a session.
@@ -96,7 +96,9 @@ class Outbox:
         self._urge(partition)
 
     def take(self, partition: int, *, acks: bool) -> list[Record]:
-        """Remove and return the records that wait for a partition, in the order they must be written."""
+        """Remove and return the records that wait for a partition of `acks`, else of `connections`, in their order."""
+        if acks:
+            return self._take_acks(partition)
         announced = self._announced.pop(partition, ())
         taken: list[Record] = []
         for one in announced:
@@ -109,8 +111,6 @@ class Outbox:
         for at in range(0, len(syncs), PACK):
             taken += _packed(syncs[at : at + PACK], partial(Sync, gateway=self._gateway), "syncs")
         self.urgent.discard(partition)
-        if acks:
-            taken += self._take_acks(partition)
         return taken
 
     def _take_acks(self, partition: int) -> list[Record]:

@@ -1,4 +1,4 @@
-"""Writing to Kafka: one batch a partition at a time, repeated until Kafka has it."""
+"""Writing to Kafka: one batch a partition and topic at a time, repeated until Kafka has it."""
 
 import asyncio
 import logging
@@ -25,31 +25,32 @@ STALE: Final = 5.0  # s without an answer from Kafka after which the gateway is 
 
 
 class Sender(Protocol):
-    """Writes records to the topic `connections`."""
+    """Writes records to the topics `connections` and `acks`."""
 
     async def start(self) -> int:
-        """Connect and return the topic's partition count. Raises `TocsinError`."""
+        """Connect and return the partition count of both topics. Raises `TocsinError`."""
 
     async def stop(self) -> None:
         """Disconnect."""
 
-    async def send(self, partition: int, records: list[Record]) -> None:
-        """Return when Kafka has all records, in order. Raises `TocsinError` if it may not have them."""
+    async def send(self, partition: int, records: list[Record], *, acks: bool = False) -> None:
+        """Return when `acks`, else `connections` has all records, in order. Raises `TocsinError` if it may not."""
 
 
 class KafkaSender:
     """A `Sender` on a real Kafka: acks=all, idempotent. An idempotent batch waits for Kafka however long it takes."""
 
-    def __init__(self, kafka: Mapping[str, Any], topic: str, *, idempotent: bool = True) -> None:
+    def __init__(self, kafka: Mapping[str, Any], topic: str, acks: str, *, idempotent: bool = True) -> None:
+        """Begin; `topic` is for all but acknowledgements, which go to `acks`."""
         self._kafka = kafka
         self._idempotent = idempotent
-        self._topic = topic
+        self._topics = (topic, acks)
         self._producer: Any = None
         self._starting = asyncio.Lock()
         self._ending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
-        """Connect and return the topic's partition count. Raises `TocsinError` if there is no broker or no topic."""
+        """Connect and return the topics' partition count. Raises `TocsinError` if there is no broker or no topic."""
         producer = AIOKafkaProducer(
             **self._kafka,
             acks="all",
@@ -60,39 +61,46 @@ class KafkaSender:
         guard(producer.client)
         try:
             await producer.start()
-            partitions = await producer.partitions_for(self._topic)
-        except UnknownTopicOrPartitionError:
-            partitions = None
+            counts = [await self._count(producer, topic) for topic in self._topics]
         except KafkaError as exc:
             await producer.stop()
             raise TocsinError(f"Kafka at {self._kafka['bootstrap_servers']} cannot be used: {exc}") from None
-        if not partitions:
+        except TocsinError:
             await producer.stop()
-            raise TocsinError(f"Kafka has no topic {self._topic}; `tocsin topics apply` makes it")
+            raise
         self._producer = producer
+        return counts[0]
+
+    async def _count(self, producer: Any, topic: str) -> int:
+        try:
+            partitions = await producer.partitions_for(topic)
+        except UnknownTopicOrPartitionError:
+            partitions = None
+        if not partitions:
+            raise TocsinError(f"Kafka has no topic {topic}; `tocsin topics apply` makes it")
         return len(partitions)
 
-    async def send(self, partition: int, records: list[Record]) -> None:
+    async def send(self, partition: int, records: list[Record], *, acks: bool = False) -> None:
         """Write records, in as few batches as they fit into."""
         async with self._starting:
             if self._producer is None:
                 await self.start()
-        producer = self._producer
+        producer, topic = self._producer, self._topics[acks]
         try:
             batch = producer.create_batch()
             for key, value in records:
                 if batch.append(key=key, value=value, timestamp=None) is None:
-                    await self._write(producer, batch, partition)
+                    await self._write(producer, batch, topic, partition)
                     batch = producer.create_batch()
                     batch.append(key=key, value=value, timestamp=None)
-            await self._write(producer, batch, partition)
+            await self._write(producer, batch, topic, partition)
         except KafkaError as exc:
             self._replace(producer)
             raise TocsinError(f"Kafka did not take {len(records)} records: {exc!r}") from exc
 
-    async def _write(self, producer: Any, batch: Any, partition: int) -> None:
+    async def _write(self, producer: Any, batch: Any, topic: str, partition: int) -> None:
         batch.close()
-        await (await producer.send_batch(batch, self._topic, partition=partition))
+        await (await producer.send_batch(batch, topic, partition=partition))
 
     def _replace(self, producer: Any) -> None:
         """Let go of a producer that failed: after some errors an idempotent one refuses everything."""
@@ -119,7 +127,7 @@ async def _stop(producer: Any) -> None:
 
 
 class Writer:
-    """Empties the outbox: what is urgent within 2 ms, acks within 200 ms, never two batches of a partition at once."""
+    """Empties the outbox: the urgent within 2 ms, acks within 200 ms, a batch at a time of a partition and topic."""
 
     def __init__(self, outbox: Outbox, sender: Sender, metrics: GatewayMetrics) -> None:
         self._outbox = outbox
@@ -128,8 +136,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._soon: asyncio.TimerHandle | None = None
         self._acks: asyncio.TimerHandle | None = None
-        self._busy: dict[int, asyncio.Task[None]] = {}
-        self._since: dict[int, float] = {}  # when the batch in flight was begun
+        self._busy: dict[tuple[int, bool], asyncio.Task[None]] = {}  # by partition and whether they are acks
+        self._since: dict[tuple[int, bool], float] = {}  # when the batch in flight was begun
         metrics.outbox_writing.set_function(lambda: len(self._busy))
 
     def wake(self) -> None:
@@ -141,33 +149,37 @@ class Writer:
 
     def _write_urgent(self) -> None:
         self._soon = None
-        for partition in self._outbox.urgent - self._busy.keys():
-            self._begin(partition, acks=False)
+        self._begin_all(acks=False)
 
     def _write_acks(self) -> None:
         self._acks = None
-        for partition in self._outbox.acked - self._busy.keys():
-            self._begin(partition, acks=True)
+        self._begin_all(acks=True)
+
+    def _begin_all(self, *, acks: bool) -> None:
+        for partition in list(self._outbox.acked if acks else self._outbox.urgent):
+            if (partition, acks) not in self._busy:
+                self._begin(partition, acks=acks)
 
     def _begin(self, partition: int, *, acks: bool) -> None:
         records = self._outbox.take(partition, acks=acks)
         if records:
-            self._since[partition] = self._loop.time()
-            self._busy[partition] = self._loop.create_task(self._write(partition, records))
+            self._since[partition, acks] = self._loop.time()
+            self._busy[partition, acks] = self._loop.create_task(self._write(partition, records, acks=acks))
 
-    async def _write(self, partition: int, records: list[Record]) -> None:
+    async def _write(self, partition: int, records: list[Record], *, acks: bool) -> None:
         try:
             for pause in chain(BACKOFF, repeat(BACKOFF[-1])):
                 try:
-                    await self._sender.send(partition, records)
+                    await self._sender.send(partition, records, acks=acks)
                 except TocsinError as exc:
                     self._metrics.outbox_failures.inc()
-                    log.warning("partition %d of connections is written again in %s s: %s", partition, pause, exc)
+                    topic = "acks" if acks else "connections"
+                    log.warning("partition %d of %s is written again in %s s: %s", partition, topic, pause, exc)
                     await asyncio.sleep(pause)
                 else:
                     return
         finally:
-            del self._busy[partition], self._since[partition]
+            del self._busy[partition, acks], self._since[partition, acks]
             self.wake()
 
     async def flush(self, deadline: float) -> bool:
@@ -175,8 +187,8 @@ class Writer:
         try:
             async with asyncio.timeout(deadline):
                 while self._busy or self._outbox.urgent or self._outbox.acked:
-                    for partition in (self._outbox.urgent | self._outbox.acked) - self._busy.keys():
-                        self._begin(partition, acks=True)
+                    self._begin_all(acks=False)
+                    self._begin_all(acks=True)
                     if self._busy:
                         await asyncio.wait(list(self._busy.values()))
         except TimeoutError:

@@ -25,7 +25,7 @@ ANSWER: Final = 5.0  # s after which `Connect` is said again, then twice that, a
 MAX_ANSWER: Final = 40.0
 STUCK: Final = 20.0  # s that a transport may hold HARD bytes
 REFUSED: Final = 5.0  # what a frame that is refused costs, in frames
-DEFAULT_DEVICE: Final = "default"
+DEFAULT_DEVICE: Final = ""  # without a name: the session is no device that is remembered
 
 
 class Identity(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.records import Seq
 
+TOO_MANY_SESSIONS: Final = 4007  # the close code (`gateway.codes`) of a session whose user has too many
 GAP: Final = "gap"  # the reason of a run that says: these entries exist and are not in this message
 
 
@@ -71,6 +72,14 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     asked: bool = False
 
 
+class Refusal(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A session that its gateway has to end: with this close code and reason."""
+
+    session: str
+    code: int
+    reason: str
+
+
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a message holds of one partition, under the epoch of the partition's owner."""
 
@@ -79,6 +88,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     openings: list[Opening] = []
     deliveries: list[Delivery] = []
     answers: list[Answer] = []
+    refusals: list[Refusal] = []
 
 
 class Packed(msgspec.Struct, frozen=True, array_like=True, tag="p", gc=False):
@@ -97,6 +107,7 @@ class HeardPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     openings: list[Opening] = []
     deliveries: msgspec.Raw = msgspec.Raw(b"\x90")  # none
     answers: list[Answer] = []
+    refusals: list[Refusal] = []
 
 
 class Heard(msgspec.Struct, frozen=True, array_like=True, tag="p", gc=False):

@@ -4,8 +4,10 @@ Every record is JSON in UTF-8. Unknown fields are ignored, so that a newer write
 the version of the shape. Times are RFC 3339 (UTC), sizes are bytes.
 """
 
+import json
+import re
 from datetime import datetime
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
@@ -18,7 +20,12 @@ _T = TypeVar("_T")
 MAX_PAGE: Final = 10_000  # entries that a session asks for at once; no client and no gateway of ours asks for so many
 
 UserId = Annotated[str, Meta(min_length=1, max_length=MAX_USER, description="the user's id, also the record's key")]
-DeviceId = Annotated[str, Meta(min_length=1, max_length=128, description="a device of the user")]
+MAX_DEVICE: Final = 64  # characters of a device's id
+_DEVICE: Final = r"^[A-Za-z0-9._:-]{%d,64}(?!\n)$"  # `$` alone would take a line feed at the end
+DeviceId = Annotated[str, Meta(pattern=_DEVICE % 1, description="a device of the user")]
+SessionDevice = Annotated[str, Meta(pattern=_DEVICE % 0, description="the session's device; empty: it named none")]
+SessionId = Annotated[str, Meta(min_length=1, max_length=300, description="a session, named by its gateway")]
+GatewayId = Annotated[str, Meta(min_length=1, max_length=256, description="a gateway process")]
 MAX_SEQ: Final = 2**53 - 1  # what JSON holds exactly everywhere; beyond 2**63 stores and the bus would not take it
 Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ, description="position in a log; the first entry is 1, 0 stands before it")]
 
@@ -55,9 +62,9 @@ class Connected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
     """A session has opened; the worker answers with an `Opening` on the bus."""
 
     user: UserId
-    session: str
-    gateway: str
-    device: DeviceId
+    session: SessionId
+    gateway: GatewayId
+    device: SessionDevice
     transport: str = "ws"
     epoch: str | None = None  # the store's epoch that the cursors belong to
     cursors: dict[str, Seq] | None = None  # {log: last seq the device has}; None: the stored ones
@@ -68,16 +75,19 @@ class Disconnected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """A session has ended."""
 
     user: UserId
-    session: str
-    gateway: str
+    session: SessionId
+    gateway: GatewayId
     v: Literal[1] = 1
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a device has of a log: everything up to `delivered`, read up to `read`."""
+    """What a device has of a log: everything up to `delivered`, read up to `read`.
+
+    Acks are many, so the characters of `device` are looked at where a watermark is new (`is_device`), not in each.
+    """
 
     user: UserId
-    device: DeviceId
+    device: Annotated[str, Meta(max_length=MAX_DEVICE, description="a device of the user; empty: it named none")]
     log: str
     delivered: Seq
     read: Seq
@@ -86,7 +96,7 @@ class Ack(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Acks(msgspec.Struct, frozen=True, kw_only=True, tag="acks"):
     """Cumulative acknowledgements of many users of one partition."""
 
-    gateway: str
+    gateway: GatewayId
     acks: list[Ack]
     v: Literal[1] = 1
 
@@ -95,8 +105,8 @@ class SyncRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A session wants the entries of a log after `after`, at most `limit`; `asked` says that its client said so."""
 
     user: UserId
-    session: str
-    device: DeviceId
+    session: SessionId
+    device: SessionDevice
     log: str
     after: Seq
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)]
@@ -106,7 +116,7 @@ class SyncRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Sync(msgspec.Struct, frozen=True, kw_only=True, tag="sync"):
     """Requests of many users of one partition for what their sessions lack."""
 
-    gateway: str
+    gateway: GatewayId
     syncs: list[SyncRequest]
     v: Literal[1] = 1
 
@@ -115,8 +125,8 @@ class OpenSession(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A session that is open, with the last seq it has been handed in each log."""
 
     user: UserId
-    session: str
-    device: DeviceId
+    session: SessionId
+    device: SessionDevice
     transport: str
     cursors: dict[str, Seq]
 
@@ -124,14 +134,14 @@ class OpenSession(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Announce(msgspec.Struct, frozen=True, kw_only=True, tag="announce"):
     """The sessions that a gateway holds of one partition, said again to the partition's new owner."""
 
-    gateway: str
+    gateway: GatewayId
     partition: int
     epoch: int
     sessions: list[OpenSession]
     v: Literal[1] = 1
 
 
-Connection = Connected | Disconnected | Acks | Sync | Announce
+Connection = Connected | Disconnected | Sync | Announce
 
 
 class Revocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -168,6 +178,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 _notification = msgspec.json.Decoder(Notification)
 _revocation = msgspec.json.Decoder(Revocation)
 _connection: msgspec.json.Decoder[Connection] = msgspec.json.Decoder(Connection)
+_acks = msgspec.json.Decoder(Acks)
+_ITEMS: Final[dict[str, tuple[str, msgspec.json.Decoder[Any]]]] = {
+    "acks": ("acks", msgspec.json.Decoder(Ack)),
+    "sync": ("syncs", msgspec.json.Decoder(SyncRequest)),
+    "announce": ("sessions", msgspec.json.Decoder(OpenSession)),
+}
+_is_device = re.compile(_DEVICE % 1).match
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
 
@@ -209,11 +226,76 @@ def decode_notification(key: bytes | None, value: bytes | None) -> Notification:
     return record
 
 
+def is_device(device: str) -> bool:
+    """Say whether a text is the id of a device."""
+    return _is_device(device) is not None
+
+
+class Sifted(msgspec.Struct, Generic[_T], frozen=True):
+    """A record of a gateway without the items that are bad: `wrong` says what is wrong with each of those."""
+
+    record: _T
+    wrong: list[str]
+
+
 def decode_connection(value: bytes | None) -> Connection:
-    """Decode a record of a gateway. Raises `BadRecord`."""
+    """Decode a record of `connections`. Raises `BadRecord`."""
+    return _decoded(_connection, _control(value))
+
+
+def decode_acks(value: bytes | None) -> Acks:
+    """Decode a record of `acks`. Raises `BadRecord`."""
+    return _decoded(_acks, _control(value))
+
+
+def sifted_connection(value: bytes | None) -> Sifted[Connection]:
+    """Decode a record of `connections`; of one that packs items, bad ones are left out. Raises `BadRecord`."""
+    try:
+        return Sifted(decode_connection(value), [])
+    except BadRecord as exc:
+        return _sifted(_connection, value, exc)
+
+
+def sifted_acks(value: bytes | None) -> Sifted[Acks]:
+    """Decode a record of `acks`; bad items are left out. Raises `BadRecord`."""
+    try:
+        return Sifted(decode_acks(value), [])
+    except BadRecord as exc:
+        return _sifted(_acks, value, exc)
+
+
+def _control(value: bytes | None) -> bytes:
     if value is None or len(value) > MAX_CONTROL_VALUE:
         raise BadRecord("bad_request", "the record has no value or is over 1 MiB")
-    return _decoded(_connection, value)
+    return value
+
+
+def _sifted(decoder: msgspec.json.Decoder[_T], value: bytes | None, refusal: BadRecord) -> Sifted[_T]:
+    """Return a record with those of its items that can be decoded. Raises the refusal if its items are not to blame.
+
+    The way of a record that was refused: it is read anew by a reader that lets pass what is wrong inside an item.
+    """
+    try:
+        found = json.loads(_control(value).decode("utf-8", "surrogateescape"), parse_int=_integer)
+        field, items_decoder = _ITEMS[found["type"]]
+        items = found[field]
+        whole = _decoded(decoder, json.dumps({**found, field: []}).encode())
+        if not isinstance(items, list):
+            raise refusal
+    except (ValueError, KeyError, TypeError, RecursionError, BadRecord):
+        raise refusal from None
+    good: list[Any] = []
+    wrong: list[str] = []
+    for number, item in enumerate(items):
+        try:
+            good.append(_decoded(items_decoder, json.dumps(item).encode()))
+        except (BadRecord, RecursionError) as exc:
+            wrong.append(f"{field}[{number}]: {exc}")
+    return Sifted(msgspec.structs.replace(cast("Any", whole), **{field: good}), wrong or [str(refusal)])
+
+
+def _integer(text: str) -> int | str:
+    return int(text) if len(text) < 25 else text  # a longer one is wrong wherever it stands
 
 
 def decode_revocation(value: bytes | None) -> Revocation:

@@ -80,8 +80,23 @@ class Range(msgspec.Struct, frozen=True, gc=False):
     last: int
 
 
+MOST_CURSORS: Final = 4_000  # cursors of one user that are read at once
+
+
+class Device(msgspec.Struct, frozen=True, gc=False):
+    """A device that opened a session: when it was last `seen` (s since 1970), and after which seq each log began."""
+
+    user: str
+    device: str
+    seen: int
+    starts: dict[str, int]
+
+
 class Cursor(msgspec.Struct, frozen=True, gc=False):
-    """What a device has of a log (by its client name, such as `inbox/normal`): watermarks that only grow."""
+    """What a device has of a log (by its client name, such as `inbox/normal`): watermarks that only grow.
+
+    Under the empty `device` stands what any device of the user has.
+    """
 
     user: str
     log: str
@@ -93,3 +108,10 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
         """Return the higher watermarks of two cursors of the same device and log, each by itself."""
         delivered, read = max(self.delivered, other.delivered), max(self.read, other.read)
         return Cursor(self.user, self.log, self.device, delivered, read)
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """What is known of one device: when it was seen, its cursors, and those of the user as a whole."""
+
+    device: Device | None
+    cursors: list[Cursor]

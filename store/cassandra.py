@@ -23,8 +23,9 @@ from store.buckets import End, is_full, is_short, last_end, pieces, window
 from store.cassandra_migrations import pending
 from store.cluster import Address, connect
 from store.cursors import PUT_DELIVERED, PUT_READ, cursor_batches
+from store.devices import packed_starts, unpacked_starts
 from store.migration import IDENTITY, refuse_if_behind
-from store.port import RECENT, Append, Cursor, Head, Mark, Range, Row
+from store.port import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Mark, Range, Row, Standing
 from store.requests import Request, Requests, Rows
 
 CLAIMS: Final = 20  # attempts of a claim against others that claim at the same time
@@ -47,8 +48,16 @@ _STATEMENTS: Final = {
     "first_claim": "INSERT INTO owners (stream, part, epoch, owner) VALUES (?, ?, ?, ?) IF NOT EXISTS",
     "put_delivered": PUT_DELIVERED,
     "put_read": PUT_READ,
-    "cursors": "SELECT user, log, device, delivered, read FROM cursors WHERE user = ?",
+    "cursors": "SELECT user, log, device, delivered, read FROM cursors WHERE user = ? LIMIT ?",
+    "standing": "SELECT user, log, device, delivered, read FROM cursors WHERE user = ? AND device IN ('', ?)",
+    "device": "SELECT seen, starts FROM devices WHERE user = ? AND device = ?",
+    "put_device": "INSERT INTO devices (user, device, seen, starts) VALUES (?, ?, ?, ?)",
+    "seen": "SELECT device, seen FROM devices WHERE user = ? LIMIT ?",
+    "marks_of": "SELECT log, delivered, read FROM cursors WHERE user = ? AND device = ?",
+    "forget_mark": "DELETE FROM cursors USING TIMESTAMP ? WHERE user = ? AND device = ? AND log = ?",
+    "forget_device": "DELETE FROM devices WHERE user = ? AND device = ?",
     "forget_cursors": "TRUNCATE cursors",
+    "forget_devices": "TRUNCATE devices",
     "new_identity": "UPDATE identity SET epoch = ? WHERE id = 1 IF EXISTS",  # as it was made: by LWT
     "incarnations": "SELECT topic, incarnation FROM incarnations",
     "put_incarnation": "INSERT INTO incarnations (topic, incarnation) VALUES (?, ?) USING TIMESTAMP ?",
@@ -84,6 +93,7 @@ class CassandraStore:
         """Forget all cursors, which needs every node, then give the store another identity; return that."""
         epoch = uuid.uuid4()
         await self._ask("forget_cursors", [()])
+        await self._ask("forget_devices", [()])
         await self._ask("new_identity", [(epoch,)])
         self._epoch = epoch.hex
         return self._epoch
@@ -147,12 +157,38 @@ class CassandraStore:
         await self._requests.run(requests)
 
     async def get_cursors(self, users: Sequence[str]) -> dict[str, list[Cursor]]:
-        """Return the cursors of each user by log and device, an empty list where there are none."""
-        found = await self._ask("cursors", [(user,) for user in users])
-        return {
-            user: [Cursor(name, log, device, delivered or 0, read or 0) for name, log, device, delivered, read in rows]
-            for user, rows in zip(users, found, strict=True)
-        }
+        """Return cursors of each user by device and log, at most `MOST_CURSORS`; an empty list where there are none."""
+        found = await self._ask("cursors", [(user, MOST_CURSORS) for user in users])
+        return {user: _cursors(rows) for user, rows in zip(users, found, strict=True)}
+
+    async def standings(self, wanted: Sequence[tuple[str, str]]) -> list[Standing]:
+        """Return what is known of each (user, device), however many devices the user has."""
+        asked = [self._bound(name, place) for name in ("standing", "device") for place in wanted]
+        found = await self._requests.run(asked)
+        devices = [
+            Device(*place, rows[0][0] or 0, unpacked_starts(rows[0][1])) if rows else None
+            for place, rows in zip(wanted, found[len(wanted) :], strict=True)
+        ]
+        return [Standing(device, _cursors(rows)) for device, rows in zip(devices, found, strict=False)]
+
+    async def put_devices(self, devices: Sequence[Device]) -> None:
+        """Note devices in the place of what was noted of them."""
+        await self._ask("put_device", [(one.user, one.device, one.seen, packed_starts(one.starts)) for one in devices])
+
+    async def seen_devices(self, user: str, limit: int) -> dict[str, int]:
+        """Return when devices of a user were last seen, s since 1970, of at most `limit` of them."""
+        return {device: seen or 0 for device, seen in (await self._ask("seen", [(user, limit)]))[0]}
+
+    async def forget_devices(self, user: str, devices: Sequence[str]) -> None:
+        """Forget devices of a user, with their cursors: each at its own value, so that a higher one stays."""
+        found = await self._ask("marks_of", [(user, device) for device in devices])
+        marks = [
+            (max(delivered or 0, read or 0), user, device, log)
+            for device, rows in zip(devices, found, strict=True)
+            for log, delivered, read in rows
+        ]
+        await self._ask("forget_mark", marks)
+        await self._ask("forget_device", [(user, device) for device in devices])
 
     async def incarnations(self) -> dict[str, int]:
         """Return how often each topic has been made."""
@@ -237,3 +273,7 @@ def _dense(rows: list[Row]) -> list[Row]:
         if row.seq != rows[0].seq + number:
             return rows[:number]
     return rows
+
+
+def _cursors(rows: Rows) -> list[Cursor]:
+    return [Cursor(name, log, device, delivered or 0, read or 0) for name, log, device, delivered, read in rows]

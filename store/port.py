@@ -7,9 +7,12 @@ never takes the place of one under a higher (see `claim`).
 from collections.abc import Sequence
 from typing import Protocol
 
-from schemas.rows import RECENT, Append, Cursor, Head, Mark, Range, Row
+from schemas.rows import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Mark, Range, Row, Standing
 
-__all__ = ["RECENT", "Append", "Cursor", "Head", "Mark", "Migrations", "Range", "Row", "Store"]
+__all__ = [
+    "MOST_CURSORS", "RECENT", "Append", "Cursor", "Device", "Head", "Mark", "Migrations", "Range", "Row", "Standing",
+    "Store",
+]  # fmt: skip
 
 
 class Store(Protocol):
@@ -25,9 +28,9 @@ class Store(Protocol):
         """Return the identity of this store, made once with it: cursors of another one mean nothing here."""
 
     async def new_epoch(self) -> str:
-        """Give the store another identity and forget all cursors; for who makes logs anew, while nobody else writes.
+        """Give the store another identity, and forget all cursors and devices, while nobody else writes.
 
-        Returns the identity. Devices that bring cursors of before are told `reset`.
+        For who makes logs anew. Returns the identity. Devices that bring cursors of before are told `reset`.
         """
 
     async def claim(self, stream: str, partition: int, owner: str) -> int:
@@ -46,7 +49,19 @@ class Store(Protocol):
         """Merge watermarks by max."""
 
     async def get_cursors(self, users: Sequence[str]) -> dict[str, list[Cursor]]:
-        """Return the cursors of each user, an empty list where there are none."""
+        """Return cursors of each user by device and log, at most `MOST_CURSORS`; an empty list where there are none."""
+
+    async def standings(self, wanted: Sequence[tuple[str, str]]) -> list[Standing]:
+        """Return what is known of each (user, device), however many devices the user has."""
+
+    async def put_devices(self, devices: Sequence[Device]) -> None:
+        """Note devices in the place of what was noted of them."""
+
+    async def seen_devices(self, user: str, limit: int) -> dict[str, int]:
+        """Return when devices of a user were last seen, s since 1970, of at most `limit` of them."""
+
+    async def forget_devices(self, user: str, devices: Sequence[str]) -> None:
+        """Forget devices of a user, with their cursors. One that comes back is noted, and may acknowledge, anew."""
 
     async def incarnations(self) -> dict[str, int]:
         """Return how often each topic has been made."""

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from schemas.errors import StoreError
+from store.devices import packed_starts, unpacked_starts
 from store.migration import IDENTITY, refuse_if_behind
-from store.port import RECENT, Append, Cursor, Head, Mark, Range, Row
+from store.port import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Mark, Range, Row, Standing
 from store.sqlite_migrations import connect, pending
 from store.sqlite_writer import LOCK_WAIT, Writer
 
@@ -58,7 +59,19 @@ _PUT_CURSOR: Final = """
 INSERT INTO cursors (user, log, device, delivered, read) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (user, log, device) DO UPDATE SET
     delivered = max(delivered, excluded.delivered), read = max(read, excluded.read)"""
-_CURSORS: Final = "SELECT user, log, device, delivered, read FROM cursors WHERE user = ? ORDER BY log, device"
+_CURSORS: Final = """
+SELECT user, log, device, delivered, read FROM cursors WHERE user = ? ORDER BY device, log LIMIT ?"""
+_STANDING: Final = """
+SELECT user, log, device, delivered, read FROM cursors WHERE user = ? AND device IN ('', ?) ORDER BY device, log"""
+_DEVICE: Final = "SELECT seen, starts FROM devices WHERE user = ? AND device = ?"
+_PUT_DEVICE: Final = """
+INSERT INTO devices (user, device, seen, starts) VALUES (?, ?, ?, ?)
+ON CONFLICT (user, device) DO UPDATE SET seen = excluded.seen, starts = excluded.starts"""
+_SEEN: Final = "SELECT device, seen FROM devices WHERE user = ? LIMIT ?"
+_FORGET: Final = (
+    "DELETE FROM cursors WHERE user = ? AND device = ?",
+    "DELETE FROM devices WHERE user = ? AND device = ?",
+)
 
 _PUT_INCARNATION: Final = """
 INSERT INTO incarnations (topic, incarnation) VALUES (?, ?)
@@ -124,8 +137,25 @@ class SqliteStore:
         await self._writer.run(partial(_put_all, sql=_PUT_CURSOR, values=values), len(values))
 
     async def get_cursors(self, users: Sequence[str]) -> dict[str, list[Cursor]]:
-        """Return the cursors of each user by log and device, an empty list where there are none."""
-        return await self._read(partial(_cursors, users=users), short=len(users) <= SHORT_USERS)
+        """Return cursors of each user by device and log, at most `MOST_CURSORS`; an empty list where there are none."""
+        return await self._read(partial(_cursors, users=users), short=False)
+
+    async def standings(self, wanted: Sequence[tuple[str, str]]) -> list[Standing]:
+        """Return what is known of each (user, device), however many devices the user has."""
+        return await self._read(partial(_standings, wanted=wanted), short=len(wanted) <= SHORT_USERS)
+
+    async def put_devices(self, devices: Sequence[Device]) -> None:
+        """Note devices in the place of what was noted of them."""
+        values = [(one.user, one.device, one.seen, packed_starts(one.starts)) for one in devices]
+        await self._writer.run(partial(_put_all, sql=_PUT_DEVICE, values=values), len(values))
+
+    async def seen_devices(self, user: str, limit: int) -> dict[str, int]:
+        """Return when devices of a user were last seen, s since 1970, of at most `limit` of them."""
+        return await self._read(lambda near: dict(near.execute(_SEEN, (user, limit)).fetchall()), short=False)
+
+    async def forget_devices(self, user: str, devices: Sequence[str]) -> None:
+        """Forget devices of a user, with their cursors."""
+        await self._writer.run(partial(_forget, values=[(user, device) for device in devices]), len(devices))
 
     async def incarnations(self) -> dict[str, int]:
         """Return how often each topic has been made."""
@@ -152,6 +182,7 @@ class SqliteStore:
 
 def _renew(connection: sqlite3.Connection) -> str:
     connection.execute("DELETE FROM cursors")
+    connection.execute("DELETE FROM devices")
     connection.execute("UPDATE identity SET epoch = lower(hex(randomblob(16))) WHERE id = 1")
     return str(connection.execute(IDENTITY).fetchone()[0])
 
@@ -196,4 +227,19 @@ def _ranges(connection: sqlite3.Connection, ranges: Sequence[Range]) -> list[lis
 
 
 def _cursors(connection: sqlite3.Connection, users: Sequence[str]) -> dict[str, list[Cursor]]:
-    return {user: [Cursor(*cursor) for cursor in connection.execute(_CURSORS, (user,))] for user in users}
+    return {user: [Cursor(*cursor) for cursor in connection.execute(_CURSORS, (user, MOST_CURSORS))] for user in users}
+
+
+def _standings(connection: sqlite3.Connection, wanted: Sequence[tuple[str, str]]) -> list[Standing]:
+    return [_standing(connection, user, device) for user, device in wanted]
+
+
+def _standing(connection: sqlite3.Connection, user: str, device: str) -> Standing:
+    cursors = [Cursor(*cursor) for cursor in connection.execute(_STANDING, (user, device))]
+    found = connection.execute(_DEVICE, (user, device)).fetchone()
+    return Standing(Device(user, device, found[0], unpacked_starts(found[1])) if found else None, cursors)
+
+
+def _forget(connection: sqlite3.Connection, values: Sequence[tuple[str, str]]) -> None:
+    for sql in _FORGET:
+        connection.executemany(sql, values)

@@ -3,13 +3,13 @@
 Pure: no clock, no I/O. Cursors are watermarks that only grow, so acks may come in any order and more than once.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from schemas.bus import GAP, Run
 from schemas.records import Connected
-from schemas.rows import Cursor, Head, Row
+from schemas.rows import Cursor, Device, Head, Row
 from streams.collapse import MERGED
 from streams.collapse import merged as merged_seqs
 
@@ -21,18 +21,8 @@ class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
     device: str
 
 
-Sessions = dict[str, Place]  # the open sessions of a user, by session id
+Sessions = dict[str, Place]  # open sessions of a user, by session id
 Cursors = dict[str, dict[str, Cursor]]  # what a user's devices have: {device: {log: cursor}}
-
-
-def opened(sessions: Sessions, session: str, place: Place, dead: Container[str]) -> Sessions:
-    """Return the sessions with one registered, and without those of gateways that are dead."""
-    return {s: p for s, p in sessions.items() if p.gateway not in dead} | {session: place}
-
-
-def closed(sessions: Sessions, session: str) -> Sessions:
-    """Return the sessions without one."""
-    return {s: p for s, p in sessions.items() if s != session}
 
 
 def merged(cursors: Iterable[Cursor]) -> Cursors:
@@ -45,14 +35,26 @@ def merged(cursors: Iterable[Cursor]) -> Cursors:
     return result
 
 
-def stored_cursor(cursors: Cursors, device: str, log: str) -> int:
-    """Return where a device without a cursor of its own starts.
+def standing(device: str, known: Device | None, cursors: Iterable[Cursor], oldest: float) -> Cursors:
+    """Return the cursors that decide where a session of a device starts, given what the store knows of it.
 
-    That is its stored cursor or, if it was never seen, what no device of the user has acknowledged yet.
+    A device that was not seen since `oldest` (s since 1970) counts as one that never was.
     """
-    if device in cursors:
-        known = cursors[device].get(log)
-        return known.delivered if known else 0
+    if known is not None and known.seen < oldest:
+        return merged(cursor for cursor in cursors if cursor.device != device)
+    began = [Cursor(known.user, log, device, seq, 0) for log, seq in known.starts.items()] if known else []
+    return merged([*began, *cursors])
+
+
+def stored_cursor(cursors: Cursors, device: str, log: str) -> int:
+    """Return where a session without a cursor of its own starts.
+
+    That is its device's stored cursor; if the device has none in this log, or no name, what no device of the user has
+    acknowledged yet.
+    """
+    known = cursors.get(device, {}).get(log) if device else None
+    if known is not None:
+        return known.delivered
     return max((logs[log].delivered for logs in cursors.values() if log in logs), default=0)
 
 

@@ -199,7 +199,16 @@ class Consumer(Delivery):
         if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
             self._waiting_for_ack.set_result(None)
 
-    def abandon(self, messages: Collection[Any]) -> None:
+    def ack_through(self, last: Mapping[TP, Any], epoch: int) -> None:
+        """Note that the effects of all up to the last message of each partition are durable; only those are tracked."""
+        self._unacked_messages.difference_update(last.values())
+        if epoch == self.assignment_epoch:
+            for tp, message in last.items():
+                self._progress[tp].ack_through(message.offset)
+        if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
+            self._waiting_for_ack.set_result(None)
+
+    def abandon(self, messages: Iterable[Any]) -> None:
         """Give messages up without an ack: they will be delivered again, here or to another member."""
         self._unacked_messages.difference_update(messages)
 

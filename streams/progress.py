@@ -24,15 +24,17 @@ class Progress:
     """The progress of one partition within one assignment; offsets are Kafka's."""
 
     __slots__ = (
-        "_acked", "_begun", "_confirmed", "_delivered", "_hole", "_sought", "committed", "wanted", "watermark",
+        "_acked", "_acked_to", "_begun", "_confirmed", "_delivered", "_hole", "_sought", "committed", "wanted",
+        "watermark",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.wanted: int | None = None  # the next offset to deliver
         self.watermark: int | None = None  # everything below it was delivered and acked
         self.committed: int | None = None  # what the broker has taken
-        self._delivered: deque[int] = deque()  # not yet below the watermark
+        self._delivered: deque[range] = deque()  # not yet below the watermark: runs, so that many cost as little as few
         self._acked: set[int] = set()
+        self._acked_to = 0  # everything delivered below it is acked
         self._hole: tuple[int, int] | None = None  # (wanted, got) for which the partition was sought back
         self._confirmed: tuple[int, int] | None = None
         self._begun = False
@@ -57,20 +59,25 @@ class Progress:
             return Admission.HOLE
         self._begun = True  # a fetch is given whole, so a hole inside it is real
         self._acked.discard(offset)  # an ack counts only after the delivery
-        self._delivered.append(offset)
-        self.wanted = offset + 1
+        self._deliver(offset, offset)
         return Admission.DELIVER
 
     def admit_all(self, first: int, last: int, count: int) -> bool:
         """Let a whole fetch count as delivered if it is just what is wanted, without a hole; else change nothing."""
         if first != self.wanted or last - first + 1 != count:
             return False
-        offsets = range(first, last + 1)
         self._begun = True
-        self._acked.difference_update(offsets)  # an ack counts only after the delivery
-        self._delivered.extend(offsets)
-        self.wanted = last + 1
+        self._acked.difference_update(range(first, last + 1))  # an ack counts only after the delivery
+        self._deliver(first, last)
         return True
+
+    def _deliver(self, first: int, last: int) -> None:
+        delivered = self._delivered
+        if delivered and delivered[-1].stop == first:
+            delivered[-1] = range(delivered[-1].start, last + 1)
+        else:
+            delivered.append(range(first, last + 1))
+        self.wanted = last + 1
 
     def missing(self, end: int) -> bool:
         """Return whether to read again from `wanted` if nothing came of a partition that ends at `end`.
@@ -84,20 +91,35 @@ class Progress:
 
     def undo(self, offset: int) -> None:
         """Take back the last admission: the delivery was cut short."""
-        if self._delivered and self._delivered[-1] == offset:
-            self._delivered.pop()
+        if self._delivered and self._delivered[-1].stop == offset + 1:
+            last = self._delivered.pop()
+            if len(last) > 1:
+                self._delivered.append(range(last.start, offset))
             self.wanted = offset
 
     def ack(self, offsets: Iterable[int]) -> None:
         """Note that the effects of records are durable."""
         self._acked.update(offsets)
 
+    def ack_through(self, offset: int) -> None:
+        """Note that the effects of all that was delivered up to a record, and of itself, are durable."""
+        self._acked_to = max(self._acked_to, offset + 1)
+
     def committable(self) -> int | None:
         """Return the offset to commit, or None if the broker has it already."""
         delivered, acked = self._delivered, self._acked
-        while delivered and delivered[0] in acked:
-            acked.discard(delivered[0])
-            self.watermark = delivered.popleft() + 1
+        while delivered:
+            first, end = delivered[0].start, delivered[0].stop
+            at = min(end, max(first, self._acked_to))
+            while at < end and at in acked:
+                acked.discard(at)
+                at += 1
+            if at > first:
+                self.watermark = at
+            if at < end:
+                delivered[0] = range(at, end)
+                break
+            delivered.popleft()
         if self.watermark is None or (self.committed is not None and self.watermark <= self.committed):
             return None
         return self.watermark
@@ -105,4 +127,4 @@ class Progress:
     @property
     def in_flight(self) -> int:
         """How many records are delivered and not yet below the watermark."""
-        return len(self._delivered)
+        return sum(map(len, self._delivered))

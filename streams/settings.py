@@ -19,7 +19,7 @@ from streams import security
 from streams.limits import Limit, limit_from
 
 PREFIX: Final = "TOCSIN_"
-LIMITED: Final = ("normal", "bulk", "connection", "worker")
+LIMITED: Final = ("normal", "bulk", "connection", "worker", "user_rows")
 SECRET_NAMES: Final = ("secret", "kafka_password", "redis_password", "store_password")
 IN_FILES: Final = (*SECRET_NAMES, "redis", "store")  # these may be given as TOCSIN_…_FILE, which names a file
 NOT_SETTINGS: Final = (f"{PREFIX}CONFIG", f"{PREFIX}CACHE")  # where settings and downloads lie
@@ -112,6 +112,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(description="records/seconds of the lane bulk that a worker takes, the rest waits in Kafka; empty: any"),
     ] = ""
+    limit_user_sessions: Annotated[
+        Count, Meta(description="sessions that a user has at a time, over all gateways; one more is closed with 4007")
+    ] = 100
+    limit_user_devices: Annotated[
+        Count, Meta(description="devices of a user that are remembered; those not seen for longest are forgotten first")
+    ] = 1_000
+    limit_user_rows: Annotated[
+        str,
+        Meta(
+            description="entries/seconds that the sessions of a user are sent of what they lack, the rest waits; "
+            "empty: any"
+        ),
+    ] = "30000/10"
+    device_ttl: Annotated[
+        float, Meta(gt=0, le=36_500, description="days after which a device that was not seen is forgotten")
+    ] = 90.0
     instance: Annotated[str, Meta(description="id of this worker in its group (static membership); empty: none")] = ""
     session_timeout: Annotated[
         Seconds, Meta(description="s after which Kafka gives a silent worker's partitions to others")
@@ -136,7 +152,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.idempotence
 
     def limit(self, scope: str) -> Limit | None:
-        """Return the limit of a log of the lane `normal` or `bulk`, of a `connection` or of a `worker`.
+        """Return the limit of a log of the lane `normal` or `bulk`, of a `connection`, a `worker` or `user_rows`.
 
         None: there is none, as for the lane `critical`. Raises `SettingsError` for a malformed one.
         """

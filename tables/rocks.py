@@ -87,6 +87,18 @@ class RocksTable:
             raise
         return value
 
+    def scan(self, partition: int, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return at most `limit` keys after one, in their order, with their values. Raises `TableBroken`."""
+        found: list[tuple[bytes, bytes]] = []
+        with self._noticing(partition):
+            at = self._open(partition).iter()
+            at.seek(after + b"\0")
+            while at.valid() and len(found) < limit:
+                found.append((at.key(), at.value()))
+                at.next()
+            at.status()
+        return found
+
     def _open(self, partition: int) -> Any:
         return self._faust.data._db_for_partition(partition)  # noqa: SLF001  # see module
 

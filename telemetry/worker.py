@@ -52,6 +52,30 @@ class WorkerMetrics:
         self.emitting = Gauge("tocsin_records_emitting", "Records that Kafka has not acknowledged", registry=registry)
         self.cursors = Gauge("tocsin_cursors_waiting", "Watermarks that wait for the store", registry=registry)
         self.suspects = Gauge("tocsin_suspect_gateways", "Gateways that a publish did not reach", registry=registry)
+        self.gateways = Gauge("tocsin_gateways_known", "Gateways that are looked for", registry=registry)
+        self.dead = Gauge("tocsin_gateways_dead", "Dead gateways whose sessions are being swept", registry=registry)
+        self.swept = Counter("tocsin_sessions_swept", "Sessions of dead gateways that were dropped", registry=registry)
+        self.sessions_refused = Counter(
+            "tocsin_sessions_refused", "Sessions beyond what a user may have", registry=registry
+        )
+        self.forgotten = Counter(
+            "tocsin_devices_forgotten", "Devices forgotten: too many, or not seen for long", registry=registry
+        )
+        self.bad_items = Counter(
+            "tocsin_bad_items", "Items of gateways' records that were left out, with a dead letter", registry=registry
+        )
+        self.syncs_waiting = Gauge("tocsin_syncs_waiting", "Requests for rows that wait", registry=registry)
+        self.syncs_replaced = Counter(
+            "tocsin_syncs_replaced", "Requests for rows that a later one of the session replaced", registry=registry
+        )
+        self.users_over_budget = Gauge(
+            "tocsin_users_over_budget",
+            "Users, in each log, who wait for their budget of rows",
+            registry=registry,
+        )
+        self.unanswered = Counter(
+            "tocsin_requests_unanswered", "Requests that the store could not answer", registry=registry
+        )
         self.partitions = Gauge("tocsin_partitions_owned", "Partitions owned", registry=registry)
 
     def batch(self, agent: str, records: int, seconds: float) -> None:

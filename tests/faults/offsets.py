@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from proof.cluster import Cluster
 
-SOURCES: Final = ("notifications.critical", "notifications.normal", "notifications.bulk", "connections")
+SOURCES: Final = ("notifications.critical", "notifications.normal", "notifications.bulk", "connections", "acks")
 PARTITIONS: Final = 4
 _LOOK_EVERY: Final = 0.1  # s
 _JOINS_WITHIN: Final = 60.0  # s

@@ -25,7 +25,7 @@ from schemas.logs import INBOX_LOGS
 from schemas.records import MAX_SEQ
 from telemetry.gateway import GatewayMetrics
 from tests.fuzz.inputs import grown_object
-from tests.fuzz.producers import connection
+from tests.fuzz.producers import acks, connection
 from tests.fuzz.target import PARTITIONS, SECRET, Target
 from tests.fuzz.tokens import TOKEN, VERIFIER, Open
 
@@ -113,8 +113,10 @@ class _Gateway:
     def settle(self) -> None:
         """Write what waits, as it is written to Kafka, and read it as a worker does."""
         for partition in range(PARTITIONS):
-            for _, record in self.hub.outbox.take(partition, acks=True):
+            for _, record in self.hub.outbox.take(partition, acks=False):
                 connection(record)
+            for _, record in self.hub.outbox.take(partition, acks=True):
+                acks(record)
 
 
 _gateway: list[_Gateway] = []

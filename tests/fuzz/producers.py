@@ -3,11 +3,12 @@
 import json
 import random
 import zlib
-from typing import Final
+from typing import Any, Final, cast
 
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from agents.cursors import CursorWriter
 from agents.deadletters import DeadLetters
 from gateway.auth import Claims
 from gateway.revocations import Revocations
@@ -15,8 +16,16 @@ from schemas import bus
 from schemas.bus import Answer, Packed, Part
 from schemas.errors import BadRecord
 from schemas.frames import NotificationFrame
-from schemas.records import REASONS, Sync, decode_connection, decode_notification, decode_revocation
-from streams.connections import Place, opened
+from schemas.records import (
+    REASONS,
+    Sync,
+    decode_acks,
+    decode_connection,
+    decode_notification,
+    decode_revocation,
+    sifted_acks,
+    sifted_connection,
+)
 from streams.inbox import Appended, LogState, fold, incoming
 from streams.limits import Limit
 from telemetry.worker import WorkerMetrics
@@ -77,7 +86,6 @@ NOTES: Final = (NOTE, b'{"user":"u1","title":"t"}', b'{"user":"u1","id":7,"data"
 CONTROLS: Final = (
     b'{"type":"connected","user":"u1","session":"s","gateway":"g","device":"d","epoch":"e","cursors":{"inbox/normal":1}}',
     b'{"type":"disconnected","user":"u1","session":"s","gateway":"g"}',
-    b'{"type":"acks","gateway":"g","acks":[["u1","d","inbox/normal",5,4]],"v":1}',
     b'{"type":"sync","gateway":"g","syncs":[["u1","s","d","inbox/normal",5,500,true]],"v":1}',
     b'{"type":"announce","gateway":"g","partition":1,"epoch":7,"sessions":[["u1","s","d","ws",{"inbox/normal":3}]],"v":1}',
 )
@@ -85,11 +93,28 @@ CONTROLS: Final = (
 
 def connection(data: bytes) -> None:
     """A record of `connections`, from its bytes to the answer that the worker packs for the bus."""
-    record = decode_connection(data)
+    found = sifted_connection(data)
+    record = found.record
+    if not found.wrong:
+        assert record == decode_connection(data)
     if isinstance(record, Sync):
         for sync in record.syncs:
             answer(sync.session, sync.log, sync.after, sync.limit)
-    opened({}, "s", Place("g", "d"), ())
+
+
+ACKS: Final = (
+    b'{"type":"acks","gateway":"g","acks":[["u1","d","inbox/normal",5,4],["u1","","inbox/bulk",5,4]],"v":1}',
+)
+
+
+def acks(data: bytes) -> None:
+    """A record of `acks`, from its bytes to the cursors that go to the store."""
+    found = sifted_acks(data)
+    if not found.wrong:
+        assert found.record == decode_acks(data)
+    writer = CursorWriter(cast("Any", None))
+    wrong = writer.add(found.record.acks)
+    assert writer.waiting() + len(wrong) <= len(found.record.acks)
 
 
 def answer(session: str, log: str, after: int, limit: int) -> bytes:
@@ -115,5 +140,6 @@ def revocation(data: bytes) -> None:
 TARGETS: Final = (
     Target("notification", notification, NOTES, (BadRecord,), _grown_notification, 6),
     Target("connection", connection, CONTROLS, (BadRecord,), _grown_control, 4),
+    Target("acks", acks, ACKS, (BadRecord,), _grown_control),
     Target("revocation", revocation, (b'{"at":1,"until":2,"user":"u1"}',), (BadRecord,)),
 )

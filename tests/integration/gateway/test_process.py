@@ -29,7 +29,7 @@ def servers(kafka: Kafka, redis_server: Redis) -> dict[str, str]:
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
         await admin.start()
         await admin.create_topics(
-            [NewTopic(f"{p}{name}", 4, 1) for p in (PREFIX, OTHER) for name in ("connections", "revocations")]
+            [NewTopic(f"{p}{name}", 4, 1) for p in (PREFIX, OTHER) for name in ("connections", "acks", "revocations")]
         )
         await admin.close()
 

@@ -12,7 +12,7 @@ from gateway.producer import KafkaSender
 from schemas.errors import TocsinError
 from stack.servers import Kafka
 
-TOPIC = "gw-connections"
+TOPIC, ACKS = "gw-connections", "gw-acks"
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def broker(kafka: Kafka) -> Kafka:
     async def make() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
         await admin.start()
-        await admin.create_topics([NewTopic(TOPIC, 3, 1)])
+        await admin.create_topics([NewTopic(name, 3, 1) for name in (TOPIC, ACKS)])
         await admin.close()
 
     asyncio.run(make())
@@ -29,17 +29,17 @@ def broker(kafka: Kafka) -> Kafka:
 
 @pytest.fixture
 async def sender(broker: Kafka) -> AsyncIterator[KafkaSender]:
-    one = KafkaSender({"bootstrap_servers": broker.address}, TOPIC)
+    one = KafkaSender({"bootstrap_servers": broker.address}, TOPIC, ACKS)
     assert await one.start() == 3
     yield one
     await one.stop()
 
 
-async def read(broker: Kafka, partition: int, count: int) -> list[Record]:
+async def read(broker: Kafka, partition: int, count: int, topic: str = TOPIC) -> list[Record]:
     """Return the last `count` records of a partition."""
     consumer = AIOKafkaConsumer(bootstrap_servers=broker.address)
     await consumer.start()
-    place = TopicPartition(TOPIC, partition)
+    place = TopicPartition(topic, partition)
     consumer.assign([place])
     end = (await consumer.end_offsets([place]))[place]
     consumer.seek(place, end - count)
@@ -52,6 +52,11 @@ async def test_records_arrive_in_order_in_their_partition(broker: Kafka, sender:
     records = [(b"u%d" % n, b"v%d" % n) for n in range(100)]
     await sender.send(2, records)
     assert await read(broker, 2, 100) == records
+
+
+async def test_acknowledgements_have_a_topic_of_their_own(broker: Kafka, sender: KafkaSender) -> None:
+    await sender.send(2, [(b"u", b"an ack")], acks=True)
+    assert await read(broker, 2, 1, ACKS) == [(b"u", b"an ack")]
 
 
 async def test_more_than_one_batch_holds_arrives_in_order(broker: Kafka, sender: KafkaSender) -> None:
@@ -79,6 +84,6 @@ async def test_a_producer_that_failed_is_replaced(broker: Kafka, sender: KafkaSe
 
 async def test_a_topic_that_is_missing_and_a_broker_that_is_not_there_are_said(broker: Kafka, free_port: int) -> None:
     with pytest.raises(TocsinError, match="no topic gw-missing; `tocsin topics apply` makes it"):
-        await KafkaSender({"bootstrap_servers": broker.address}, "gw-missing").start()
+        await KafkaSender({"bootstrap_servers": broker.address}, TOPIC, "gw-missing").start()
     with pytest.raises(TocsinError, match=f"Kafka at 127.0.0.1:{free_port} cannot be used"):
-        await KafkaSender({"bootstrap_servers": f"127.0.0.1:{free_port}"}, TOPIC).start()
+        await KafkaSender({"bootstrap_servers": f"127.0.0.1:{free_port}"}, TOPIC, ACKS).start()

@@ -31,7 +31,9 @@ def servers(kafka: Kafka, redis_server: Redis) -> dict[str, str]:
     async def make() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
         await admin.start()
-        await admin.create_topics([NewTopic(f"{PREFIX}{name}", 4, 1) for name in ("connections", "revocations")])
+        await admin.create_topics(
+            [NewTopic(f"{PREFIX}{name}", 4, 1) for name in ("connections", "acks", "revocations")]
+        )
         await admin.close()
 
     asyncio.run(make())
@@ -150,7 +152,7 @@ async def test_a_gateway_that_starts_later_refuses_too_also_while_kafka_is_froze
 async def test_a_gateway_without_the_topic_waits_and_says_what_to_do(servers: dict[str, str], kafka: Kafka) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
     await admin.start()
-    await admin.create_topics([NewTopic("bare-connections", 4, 1)])
+    await admin.create_topics([NewTopic(f"bare-{name}", 4, 1) for name in ("connections", "acks")])
     await admin.close()
     with process(servers | {"TOCSIN_PORT": "0", "TOCSIN_PREFIX": "bare-"}) as one:
         reason = "Kafka has no topic bare-revocations; `tocsin topics apply` makes it"

@@ -40,9 +40,9 @@ class FakeWorker:
     async def stop(self) -> None:
         await self.redis.aclose()
 
-    async def send(self, partition: int, taken: list[Record]) -> None:
+    async def send(self, partition: int, taken: list[Record], *, acks: bool = False) -> None:
         for key, value in taken:
-            record = records.decode_connection(value)
+            record = records.decode_acks(value) if acks else records.decode_connection(value)
             match record:
                 case Connected():
                     assert key == record.user.encode()
@@ -89,7 +89,7 @@ class FakeWorker:
         self.numbers[gateway] += 1
         if self.lossy:
             return
-        part = Part(partition, self.epochs[partition], **what)  # type: ignore[arg-type]  # one of its three lists
+        part = Part(partition, self.epochs[partition], **what)  # type: ignore[arg-type]  # one of its lists
         message = bus.Packed(self.stream, self.numbers[gateway], [part])
         await self.redis.publish(bus.gateway_channel(self.prefix, gateway), bus.encode(message))
 

@@ -20,6 +20,7 @@ class Store:
 
     def __init__(self) -> None:
         self.written: list[list[Cursor]] = []
+        self.whole: list[Cursor] = []
         self.asked = asyncio.Event()
         self.open_ = asyncio.Event()
         self.open_.set()
@@ -31,7 +32,8 @@ class Store:
         if self.failures:
             self.failures -= 1
             raise StoreError("away")
-        self.written.append(list(given))
+        self.written.append([cursor for cursor in given if cursor.device])
+        self.whole = [cursor for cursor in given if not cursor.device]
 
 
 @pytest.fixture
@@ -59,6 +61,49 @@ async def test_acks_are_merged_by_max_and_written_once(store: Store, writer: Cur
         Cursor("ann", LOG, "web", 9, 0),
         Cursor("bob", LOG, "phone", 1, 0),
     ]
+
+
+async def test_what_any_device_has_is_written_with_it(store: Store, writer: CursorWriter) -> None:
+    writer.add([ack(5, 0), ack(2, 4, device="web"), ack(1, user="bob")])
+    await writer.flushed()
+    assert store.whole == [Cursor("ann", LOG, "", 5, 4), Cursor("bob", LOG, "", 1, 0)]
+
+
+async def test_a_session_without_a_device_moves_no_cursor_and_what_it_read_was_read_by_the_user(
+    store: Store, writer: CursorWriter
+) -> None:
+    writer.add([ack(9, 4, device=""), ack(9, 3, device=""), ack(3, 1)])
+    await writer.flushed()
+    assert store.written == [[Cursor("ann", LOG, "phone", 3, 1)]]
+    assert store.whole == [Cursor("ann", LOG, "", 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("device", "log"), [("a b", LOG), ("é", LOG), ("x\n", LOG), ("x/y", LOG), ("phone", "inbox/other"), ("", "chat/1")]
+)
+async def test_an_ack_that_cannot_be_taken_is_named_and_the_others_count(
+    store: Store, writer: CursorWriter, device: str, log: str
+) -> None:
+    (wrong,) = writer.add([ack(1), Ack("bob", device, log, 5, 5), ack(2, device="web")])
+    assert repr(device if log == LOG else log) in wrong
+    assert writer.waiting() == 2
+    await writer.flushed()
+    assert store.written == [[Cursor("ann", LOG, "phone", 1, 0), Cursor("ann", LOG, "web", 2, 0)]]
+    assert writer.waiting() == 0
+
+
+async def test_what_waits_is_counted_by_watermarks_and_not_by_acks(store: Store, writer: CursorWriter) -> None:
+    store.open_.clear()
+    for seq in range(1_000):
+        writer.add([ack(seq), ack(seq, device="web")])
+    assert writer.waiting() == 2
+    waiting = asyncio.create_task(writer.flushed())
+    await store.asked.wait()
+    writer.add([ack(2_000)])
+    assert writer.waiting() == 3
+    store.open_.set()
+    await waiting
+    assert writer.waiting() == 1
 
 
 async def test_flushed_waits_until_the_store_has_it(store: Store, writer: CursorWriter) -> None:

@@ -15,7 +15,7 @@ from agents.sources import Sources
 from agents.statuses import Statuses
 from schemas.bus import GAP, Part
 from schemas.errors import StoreError
-from schemas.rows import Append, Cursor, Head, Row
+from schemas.rows import Append, Head, Row, Standing
 from streams.connections import Place
 from telemetry.worker import WorkerMetrics
 
@@ -38,8 +38,8 @@ class ForgetfulStore:
             self.failures -= 1
             raise StoreError("no answer in time")
 
-    async def get_cursors(self, users: Sequence[str]) -> dict[str, list[Cursor]]:
-        return {user: [] for user in users}
+    async def standings(self, wanted: Sequence[tuple[str, str]]) -> list[Standing]:
+        return [Standing(None, []) for _ in wanted]
 
 
 class Surroundings:

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaConnectionError
 from redis.exceptions import ConnectionError as NoRedis
 
 from schemas.errors import StoreError
-from schemas.rows import RECENT, Append, Cursor, Head, Range, Row
+from schemas.rows import RECENT, Append, Cursor, Device, Head, Range, Row, Standing
 from streams.partitions import home_partition
 from streams.producer import Emit
 from streams.runner import OUTSIDE
@@ -132,6 +132,9 @@ class Rocks:
     def get(self, partition: int, key: bytes) -> bytes | None:
         return self._local[partition].get(key)
 
+    def scan(self, partition: int, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        return [(key, value) for key, value in sorted(self._local[partition].items()) if key > after][:limit]
+
     async def write(self, producer: Any, changes: Mapping[int, Sequence[tuple[bytes, bytes | None]]]) -> None:
         for partition, items in changes.items():
             await pause()
@@ -204,6 +207,7 @@ class Store:
         self.rows: defaultdict[str, dict[int, tuple[int, Row]]] = defaultdict(dict)
         self.ends: defaultdict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))  # epoch, seq
         self.cursors: dict[tuple[str, str, str], tuple[int, int]] = {}
+        self.devices: dict[tuple[str, str], Device] = {}
         self._epochs = 0
         self.away = False
 
@@ -265,3 +269,32 @@ class Store:
             user: [Cursor(*place, *marks) for place, marks in self.cursors.items() if place[0] == user]
             for user in users
         }
+
+    async def standings(self, wanted: Sequence[tuple[str, str]]) -> list[Standing]:
+        await self._reached()
+        return [
+            Standing(
+                self.devices.get((user, device)),
+                [
+                    Cursor(*place, *marks)
+                    for place, marks in self.cursors.items()
+                    if place[0] == user and place[2] in ("", device)
+                ],
+            )
+            for user, device in wanted
+        ]
+
+    async def put_devices(self, devices: Sequence[Device]) -> None:
+        await self._reached()
+        self.devices |= {(one.user, one.device): one for one in devices}
+
+    async def seen_devices(self, user: str, limit: int) -> dict[str, int]:
+        await self._reached()
+        return {name: one.seen for (of, name), one in list(self.devices.items()) if of == user}
+
+    async def forget_devices(self, user: str, devices: Sequence[str]) -> None:
+        await self._reached()
+        for device in devices:
+            self.devices.pop((user, device), None)
+            for place in [place for place in self.cursors if place[0] == user and place[2] == device]:
+                del self.cursors[place]

@@ -6,29 +6,30 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
+from agents.acks import AcksAgent
+from agents.answering import Answering
 from agents.connections import ConnectionsAgent
 from agents.cursors import CursorWriter, cursors_of
 from agents.deadletters import DeadLetters
+from agents.devices import Devices
 from agents.inbox import InboxAgent, Lane
 from agents.parts import Parts
 from agents.publisher import Publisher
 from agents.sources import Sources
 from agents.statuses import Statuses
+from agents.waiting import Budgets
 from schemas.errors import StoreError
 from schemas.logs import LANES
-from schemas.records import Ack
 from streams.inbox import LogState
 from streams.limits import Limit
 from streams.progress import Admission, Progress
 from streams.runner import OUTSIDE, Batch
-from tables import connections
 from tables.connections import ConnectionTable
 from tables.logs import LogTable
-from tables.values import Values
 from telemetry.worker import WorkerMetrics
 from tests.unit.delivery.servers import PARTITIONS, TP, Kafka, Message, Redis, Rocks, Store
 
-TOPICS = ("connections", *(f"notifications.{lane}" for lane in LANES))
+TOPICS = ("connections", "acks", *(f"notifications.{lane}" for lane in LANES))
 METRICS = WorkerMetrics(CollectorRegistry())
 AT_ONCE = 4  # works beside the turnstile
 
@@ -47,20 +48,19 @@ class Files(dict[bytes, bytes]):
 
 class Connections(ConnectionTable):
     def __init__(self, rocks: Rocks) -> None:
-        self._values = Values(cast("Any", rocks), connections._encode, connections._decode)
+        self._begin(cast("Any", rocks))
 
 
 class Cursors(CursorWriter):
     """Writes at once where the real one waits 2 s; the rest is the same."""
 
     async def flushed(self) -> None:
-        group, self._dirty = self._dirty, {}
+        group, _ = self._take()
         self._writing.append(group)
-        cursors = cursors_of(group)
         try:
-            await self._store.put_cursors(cursors)
+            await self._store.put_cursors(cursors_of(group))
         except StoreError:
-            self.add(Ack(c.user, c.device, c.log, c.delivered, c.read) for c in cursors)
+            self._restore(group)
             raise
         finally:
             self._writing.remove(group)
@@ -152,11 +152,15 @@ class Worker:
             connections=Connections(Rocks("connections", kafka.changelogs, partitions)),
             metrics=METRICS,
         )
-        cursors = Cursors(cast("Any", store))
+        self.cursors = Cursors(cast("Any", store))
+        devices = Devices(cast("Any", store), METRICS, limit=1_000, days=90.0)
+        budgets = Budgets(Limit(2_000, 1_000_000))
+        self.answering = Answering(parts, self.cursors, devices, budgets, cast("Any", AtOnce()), backlog=backlog)
+        self.acks = AcksAgent(parts, self.cursors)
+        self._merged: dict[TP, int] = {}  # acks in memory: up to where, by partition
+        self._flushing = self._serving = False
         self.agents: dict[str, Any] = {
-            "connections": ConnectionsAgent(
-                parts, cursors, cast("Any", AtOnce()), partitions=PARTITIONS, backlog=backlog
-            )
+            "connections": ConnectionsAgent(parts, self.answering, partitions=PARTITIONS, sessions=100)
         }
         for number, name in enumerate(LANES, 1):
             lane = Lane(name, f"notifications.{name}", number, 1, PARTITIONS, limits.get(name))
@@ -182,12 +186,42 @@ class Worker:
                     messages.append(message)
         if not messages:
             return False
+        if self.acks_first:
+            self._ack(messages)
+        if topic == "acks":
+            work = self.acks.merge(messages)
+            self.job = Job(cast("Any", work or nothing), lambda: self._remember(messages))
+            return True
         batch = Batch(messages, 1)
         handle = self.agents[topic].handle
         self.job = Job(lambda: handle(batch), lambda: self._handled(batch))
-        if self.acks_first:
-            self._ack(messages)
         return True
+
+    def _remember(self, messages: Sequence[Message]) -> None:
+        """Let a flush ack what was merged: one at a time, as in a worker."""
+        self._merged |= {message.tp: message.offset for message in messages}
+        if not self._flushing:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._flushing = bool(self._merged)
+        if self._flushing:
+            merged, self._merged = self._merged, {}
+            self.beside.append(Job(cast("Any", self.cursors.flushed), lambda: self._flushed(merged)))
+
+    def _flushed(self, merged: dict[TP, int]) -> None:
+        for tp, offset in merged.items():
+            self.progress[tp].ack_through(offset)
+        self._flush()
+
+    def _serve(self) -> None:
+        """Let what sessions asked for be answered."""
+        if not self._serving and self.answering.waiting.due() == 0.0:
+            self._serving = True
+            self.beside.append(Job(cast("Any", self.answering.answer_some), self._served))
+
+    def _served(self) -> None:
+        self._serving = False
 
     def _handled(self, batch: Batch) -> None:
         held = {id(message) for part, _ in batch.held for message in part}
@@ -208,6 +242,7 @@ class Worker:
     def step_beside(self, at: int, times: int = 1) -> None:
         """Go on with a work beside the turnstile."""
         for _ in range(times):
+            self._serve()
             waiting = self.beside[:AT_ONCE]
             if not waiting:
                 return
@@ -219,12 +254,14 @@ class Worker:
         """Do all there is to do, until a server is away."""
         busy = True
         while busy:
+            self._serve()
             while jobs := [job for job in (self.job, *self.beside[:1]) if job is not None]:
                 failures = sum(job.failures for job in jobs)
                 self.step()
                 self.step_beside(0)
                 if sum(job.failures for job in jobs) > failures:
                     return
+                self._serve()
             busy = any(self.take(topic, 100) for topic in TOPICS)
 
     def commit(self) -> None:
@@ -240,6 +277,10 @@ class Worker:
                 job.close()
         self.job = None
         self.beside.clear()
+
+
+async def nothing() -> None:
+    """Do nothing."""
 
 
 def drive(work: Coroutine[Any, Any, None]) -> None:

@@ -68,9 +68,10 @@ class Gateway:
     def write(self, *, acks: bool = True, twice: bool = False) -> None:
         """Write what waits in the outbox, a second time where the first answer of Kafka was lost."""
         for partition in range(PARTITIONS):
-            records = self.hub.outbox.take(partition, acks=acks)
-            for key, value in records * (2 if twice else 1):
-                self._world.kafka.append(Emit("connections", key, value, partition=partition))
+            for topic in ("connections", "acks") if acks else ("connections",):
+                records = self.hub.outbox.take(partition, acks=topic == "acks")
+                for key, value in records * (2 if twice else 1):
+                    self._world.kafka.append(Emit(topic, key, value, partition=partition))
 
     def tick(self) -> None:
         """What the hub does from time to time."""
@@ -108,7 +109,7 @@ class World:
         self.zombies: list[Worker] = []
         self._numbered = 10
         self._patches = ExitStack()
-        for module in ("publisher", "inbox", "connections"):
+        for module in ("publisher", "inbox", "answering"):
             self._patches.enter_context(patch(f"agents.{module}.time", self.clock))
         self._patches.enter_context(patch("tables.kept.KEPT", 2))
         self._patches.enter_context(patch("tables.logs.LEAVING", 2))
@@ -186,7 +187,7 @@ class World:
     def beat(self, worker: Worker) -> None:
         if self.beats:
             drive(worker.publisher.beat())
-            drive(worker.publisher._look_after_suspects())
+            drive(worker.publisher.look_after_gateways())
 
     # Gateways and devices
 

@@ -27,7 +27,7 @@ class ShakySender:
     async def stop(self) -> None:
         self.open.set()
 
-    async def send(self, partition: int, records: list[Record]) -> None:
+    async def send(self, partition: int, records: list[Record], *, acks: bool = False) -> None:
         self.at_once += 1
         await self.open.wait()
         self.at_once -= 1

@@ -148,7 +148,7 @@ async def test_producers_and_consumers_of_workers_and_gateways_are_guarded(start
     with pytest.raises(Started):
         await BatchProducer(KAFKA).start()
     with pytest.raises(Started):
-        await KafkaSender(KAFKA, "connections").start()
+        await KafkaSender(KAFKA, "connections", "acks").start()
     with pytest.raises(Started):
         await Follower(KAFKA, "revocations").run(lambda _: None, lambda: None)
     assert len(started) == 3

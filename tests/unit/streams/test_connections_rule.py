@@ -6,13 +6,11 @@ from hypothesis import strategies as st
 
 from schemas.bus import GAP
 from schemas.records import Connected
-from schemas.rows import Cursor, Head, Row
+from schemas.rows import Cursor, Device, Head, Row
 from streams.connections import (
-    Place,
-    closed,
     merged,
-    opened,
     read_mark,
+    standing,
     start_of,
     stored_cursor,
     unread,
@@ -61,11 +59,34 @@ def test_a_device_too_far_behind_is_told_so() -> None:
     assert start(said({LOG: 11}), 1_011) == (11, "")
 
 
-def test_sessions_of_dead_gateways_are_dropped_when_the_user_comes_back() -> None:
-    before = {"s1": Place("dead", "phone"), "s2": Place("alive", "web")}
-    after = opened(before, "s3", Place("alive", "phone"), {"dead"})
-    assert set(after) == {"s2", "s3"}
-    assert set(closed(after, "s2")) == {"s3"}
+def cursor(device: str, log: str, delivered: int) -> Cursor:
+    return Cursor("u", log, device, delivered, 0)
+
+
+def test_a_device_starts_in_a_log_without_a_cursor_where_a_new_one_would() -> None:
+    cursors = merged([cursor("phone", LOG, 5), cursor("tv", LOG, 9), cursor("tv", "inbox/bulk", 5_000)])
+    assert stored_cursor(cursors, "phone", LOG) == 5
+    assert stored_cursor(cursors, "phone", "inbox/bulk") == stored_cursor(cursors, "new", "inbox/bulk") == 5_000
+
+
+def test_a_session_without_a_device_starts_where_a_new_device_would_whatever_was_acknowledged_without_one() -> None:
+    cursors = merged([cursor("phone", LOG, 5), cursor("", LOG, 7)])
+    assert start(said(device=""), 9, {"phone": 5}) == (5, "")
+    assert stored_cursor(cursors, "", LOG) == stored_cursor(cursors, "new", LOG) == 7
+
+
+def test_a_device_is_known_from_its_first_opening_on() -> None:
+    phone = Device("u", "phone", seen=100, starts={LOG: 3})
+    cursors = standing("phone", phone, [cursor("", LOG, 9)], oldest=50)
+    assert stored_cursor(cursors, "phone", LOG) == 3, "it never acknowledged anything"
+    acked = standing("phone", phone, [cursor("", LOG, 9), cursor("phone", LOG, 4)], oldest=50)
+    assert stored_cursor(acked, "phone", LOG) == 4
+
+
+def test_a_device_that_was_not_seen_for_long_is_a_new_one() -> None:
+    phone = Device("u", "phone", seen=100, starts={LOG: 3})
+    cursors = standing("phone", phone, [cursor("", LOG, 9), cursor("phone", LOG, 4)], oldest=101)
+    assert stored_cursor(cursors, "phone", LOG) == 9
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 9), st.integers(0, 9))))

@@ -149,3 +149,25 @@ def test_nothing_is_committed_that_was_not_delivered_and_acked(data: st.DataObje
             assert commit - 1 in acked
             progress.committed = commit
     assert delivered == sorted(set(delivered))
+
+
+def test_all_that_was_delivered_up_to_an_ack_through_is_committed() -> None:
+    progress = started()
+    assert progress.admit_all(0, 99_999, 100_000)
+    progress.ack_through(49_999)
+    assert (progress.committable(), progress.in_flight) == (50_000, 50_000)
+    assert len(progress._delivered) == 1, "many records cost as little as few"
+    progress.ack([50_000])
+    assert progress.committable() == 50_001
+    progress.ack_through(200_000)
+    assert (progress.committable(), progress.in_flight) == (100_000, 0)
+
+
+def test_an_ack_through_goes_over_holes_that_are_real() -> None:
+    progress = started()
+    for offset in (0, 1, 5, 9):
+        progress.admit(offset)
+    progress.ack_through(5)
+    assert progress.committable() == 6
+    progress.ack([9])
+    assert (progress.committable(), progress.in_flight) == (10, 0)

@@ -15,7 +15,7 @@ from streams.topics import WEEK_MS, changelog, default_path, load_topics, parse_
 
 def test_every_lane_is_a_topic_of_the_role_inbox_as_are_connections() -> None:
     topics = load_topics()
-    assert topics.of_role("inbox") == [f"notifications.{lane}" for lane in LANES] + ["connections"]
+    assert topics.of_role("inbox") == [f"notifications.{lane}" for lane in LANES] + ["connections", "acks"]
 
 
 def test_numbers_are_unique_and_fit_into_ids() -> None:
@@ -35,6 +35,7 @@ def test_numbers_that_ids_carry_have_not_changed() -> None:
         "dead-letters": 6,
         "replays": 7,
         "revocations": 8,
+        "acks": 9,
     }
 
 
@@ -59,7 +60,7 @@ def test_sources_keep_a_week_by_the_brokers_clock_without_a_limit_by_size() -> N
 
 def test_control_records_and_dead_letters_fit_into_their_topics() -> None:
     sizes = {w.name: int(w.config["max.message.bytes"]) for w in load_topics().wanted("", "prod")}
-    assert sizes["connections"] > MAX_CONTROL_VALUE
+    assert min(sizes["connections"], sizes["acks"]) > MAX_CONTROL_VALUE
     assert sizes["dead-letters"] > sizes["notifications.normal"]
 
 
@@ -79,7 +80,7 @@ def test_every_table_has_a_compacted_changelog_under_the_name_that_faust_gives_i
 
 def test_only_what_a_role_consumes_is_a_source() -> None:
     sources = {w.name for w in load_topics().wanted("p.", "dev") if w.source}
-    assert sources == {f"p.notifications.{lane}" for lane in LANES} | {"p.connections", "p.statuses"}
+    assert sources == {f"p.notifications.{lane}" for lane in LANES} | {"p.connections", "p.acks", "p.statuses"}
 
 
 def test_names_carry_the_prefix() -> None:
