@@ -2,8 +2,8 @@
 
 Machines are noisy: compare figures of one run with each other, not with those of another day.
 
-`all` runs what `make bench` does. Besides it `broker`, `capacity`, `chain`, `herd`, `inbox`, `population`, `rebalance`,
-`recovery`, `rows`, `slow` and `tier` have options of their own: `python -m bench NAME --help`.
+`all` runs what `make bench` does. Besides it `acks`, `broker`, `capacity`, `chain`, `herd`, `inbox`, `population`,
+`rebalance`, `recovery`, `rows`, `slow` and `tier` have options of their own: `python -m bench NAME --help`.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from msgspec import to_builtins
 from msgspec.json import encode
 
 from bench import (
+    acks,
     broker,
     capacity,
     chain,
@@ -178,6 +179,7 @@ async def main(names: list[str], *, stack: str, quick: bool) -> Figures:
 
 
 CHECKS: dict[str, Callable[[Sequence[str]], int]] = {
+    "acks": acks.main,
     "all": suite.main,
     "broker": broker.main,
     "capacity": capacity.main,

@@ -39,6 +39,7 @@ STEPS: Final = (
     Step("whole"),
     Step("tier", quick=("--quick", "--only", "tocsin,tocsin-no-acks,centrifuge,ceiling")),
     Step("inbox", quick=("--store", "sqlite", "--rates", "4000", "--seconds", "4", "--rounds", "1")),
+    Step("acks", quick=("--store", "sqlite", "--rates", "25000", "--seconds", "5", "--rounds", "1")),
     Step("chain"),
     Step("rows"),
     Step("herd", full=("--only", "gateway,centrifuge,chain-cassandra")),

@@ -116,7 +116,8 @@ class Device:
     def _welcome(self, frame: frames.Welcome) -> Step:
         self.state.epoch = frame.epoch
         heads = ", ".join(f"{log} {head}" for log, head in frame.heads.items())
-        return Step(note=f"connected as device {frame.device} ({heads})")
+        device = f"device {frame.device}" if frame.device else "no device"
+        return Step(note=f"connected as {device} ({heads})")
 
     def _skip(self, frame: frames.Skip) -> Step:
         cursor = self.state.cursors.get(frame.log)

@@ -31,6 +31,7 @@ from schemas.errors import TocsinError
 WINDOW: Final = 180.0  # s of load
 BOUND: Final = 60.0  # s; Cassandra alone takes 30 s to start
 CALM: Final = 20.0  # s at the end of a window without a new fault
+FORGOTTEN: Final = 120.0  # s after which workers remember nothing of gateways that were ended
 SPARED: Final = ("worker-1", "gateway-1")  # never ended on purpose
 VICTIMS: Final = ("worker-0", "gateway-0")
 USERS: Final = 40
@@ -173,6 +174,9 @@ async def soak(minutes: float, seed: int, folder: Path, servers: Servers) -> Rep
                 print(what, flush=True)
             gone = (time.monotonic() - begin) / 60
             print(f"{gone:.1f} of {minutes:g} min: {windows} windows, {counted(soaking.faults)}", flush=True)
+        if what := await remembered(cluster):
+            wrong.append(what)
+            print(what, flush=True)
     return Report(minutes, seed, windows, soaking.faults, wrong, lives(sampler.samples))
 
 
@@ -191,6 +195,26 @@ def _sessions_of(cluster: Cluster) -> Callable[[str], Awaitable[int]]:
             return 0
 
     return sessions
+
+
+async def remembered(cluster: Cluster) -> str:
+    """Return what workers still remember of gateways that were ended, empty if nothing; memory alone would not show."""
+    end = time.monotonic() + FORGOTTEN
+    while True:
+        found = {name: await _gateways_of(cluster, name) for name in cluster.workers}
+        if all(known <= len(cluster.gateways) and not dead for known, dead in found.values()):
+            return ""
+        if time.monotonic() > end:
+            return f"workers remember gateways that ended (known, dead): {found}"
+        await asyncio.sleep(1.0)
+
+
+async def _gateways_of(cluster: Cluster, worker: str) -> tuple[float, float]:
+    try:
+        known, dead = [await cluster.metric(worker, f"tocsin_gateways_{what} ") for what in ("known", "dead")]
+    except (OSError, http.client.HTTPException):  # it does not run just now
+        return float("inf"), 0.0
+    return known, dead
 
 
 def grown(report: Report) -> list[Life]:

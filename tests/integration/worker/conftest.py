@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,17 @@ class Deployment:
         assert self._producer.flush(10) == 0
         assert done[0].error() is None
         return done[0].partition(), done[0].offset()
+
+    def send_all(self, records: Iterable[tuple[bytes, bytes]], *, topic: str, partition: int) -> int:
+        """Write records to one partition and return the offset of the last."""
+        done: list[Message] = []
+        for key, value in records:
+            self._producer.produce(
+                self.prefix + topic, key=key, value=value, partition=partition,
+                on_delivery=lambda _, message: done.append(message),
+            )  # fmt: skip
+        assert self._producer.flush(30) == 0
+        return max(int(message.offset() or 0) for message in done)
 
     def send_note(self, user: str, *, partition: int | None = None, **fields: Any) -> tuple[int, int]:
         value = msgspec.json.encode({"user": user, **({} if "title" in fields else {"title": "t"}), **fields})

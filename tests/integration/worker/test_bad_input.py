@@ -115,7 +115,19 @@ def test_rubbish_among_the_connections_becomes_a_dead_letter(
 def test_an_acknowledgement_in_the_wrong_partition_counts_all_the_same(running: Deployment) -> None:
     wrong = (home("u-ack") + 1) % PARTITIONS
     value = b'{"v":1,"type":"acks","gateway":"g","acks":[["u-ack","phone","inbox/normal",3,2]]}'
-    place = running.send(b"k", value, topic="connections", partition=wrong)
-    until(lambda: running.cursors("u-ack") == [Cursor("u-ack", "inbox/normal", "phone", 3, 2)])
-    until(lambda: running.committed("connections", wrong) > place[1])
-    assert not running.letters_of(place, "connections")
+    place = running.send(b"k", value, topic="acks", partition=wrong)
+    expected = [Cursor("u-ack", "inbox/normal", device, 3, 2) for device in ("", "phone")]
+    until(lambda: running.cursors("u-ack") == expected)
+    until(lambda: running.committed("acks", wrong) > place[1])
+    assert not running.letters_of(place, "acks")
+
+
+def test_a_bad_acknowledgement_among_others_becomes_a_dead_letter_and_the_others_count(running: Deployment) -> None:
+    items = b",".join(b'["u-ack-%d","phone","inbox/normal",3,2]' % number for number in range(499))
+    value = b'{"v":1,"type":"acks","gateway":"g","acks":[["u","\\ud800","inbox/normal",1,1],%s]}' % items
+    place = running.send(b"k", value, topic="acks", partition=0)
+    (letter,) = until(lambda: running.letters_of(place, "acks"))
+    assert (letter.headers["tocsin-reason"], letter.value) == (b"bad_request", value)
+    assert b"acks[0]" in letter.headers["tocsin-error"]
+    until(lambda: len(running.cursors("u-ack-498")) == 2)
+    until(lambda: running.committed("acks", 0) > place[1])

@@ -47,7 +47,7 @@ def test_lag_and_doctor_before_during_and_after_a_worker(deployment: Deployment)
     assert (behind["topic"], behind["partition"]) == (deployment.prefix + NORMAL, home("ann"))
     assert (behind["lag"], behind["committed"], lag["lag"]) == (3, None, 3)
     assert 0 < behind["behind"] < 60
-    assert len(lag["partitions"]) == 4 * PARTITIONS
+    assert len(lag["partitions"]) == 5 * PARTITIONS
     code, found = findings_of(deployment)
     assert code == 1
     assert "no worker runs" in found[f"lag of {deployment.prefix}tocsin-inbox"]["advice"]
