@@ -207,8 +207,22 @@ async def measure(
     finally:
         hearing.cancel()
     took = sorted(joins.took)
-    at = [1000 * took[min(len(took) - 1, int(share * len(took)))] for share in (0.5, 0.99, 1.0)] if took else [0.0] * 3
-    return Row(store, rate, written, *at, most / rate if rate else 0.0, cpu, unanswered)
+    return Row(
+        store=store,
+        rate=rate,
+        records=written,
+        p50=_ms(took, 0.5),
+        p99=_ms(took, 0.99),
+        worst=_ms(took, 1.0),
+        behind=most / rate if rate else 0.0,
+        cpu=cpu,
+        unanswered=unanswered,
+    )
+
+
+def _ms(took: Sequence[float], share: float) -> float:
+    """Return a percentile of seconds that are sorted, in ms."""
+    return 1000 * took[min(len(took) - 1, int(share * len(took)))] if took else 0.0
 
 
 async def run(given: argparse.Namespace) -> list[Row]:

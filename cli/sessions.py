@@ -40,8 +40,9 @@ async def kick(settings: Settings, user: str, device: str | None, session: str |
 
 def _line(gateway: str, one: Sighting) -> str:
     heads = " ".join(f"{log}={seq}" for log, seq in sorted(one.heads.items())) or "not opened yet"
+    device = one.device or "-"
     return (
-        f"{one.session}  device {one.device or '-'}  {one.transport}  since {time_of(one.since)}  on {gateway}  {heads}  "
+        f"{one.session}  device {device}  {one.transport}  since {time_of(one.since)}  on {gateway}  {heads}  "
         f"{one.waiting} bytes wait"
     )
 

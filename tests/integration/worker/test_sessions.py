@@ -49,7 +49,7 @@ class Heardings:
 
 @contextmanager
 def gateway(deployment: Deployment) -> Iterator[Heardings]:
-    client = redis.Redis.from_url(deployment.environment()["TOCSIN_REDIS"])
+    client: Any = redis.Redis.from_url(deployment.environment()["TOCSIN_REDIS"])
     with client.pubsub() as pubsub:
         client.set(bus.lease_key(deployment.prefix, GATEWAY), b"{}")
         pubsub.subscribe(bus.gateway_channel(deployment.prefix, GATEWAY))

@@ -11,6 +11,7 @@ from agents import publisher as publisher_module
 from agents import sweep as module
 from agents.publisher import LEASE_GONE, Publisher
 from agents.sweep import Sweep
+from schemas.bus import Part
 from streams.connections import Place
 from streams.turnstile import Turnstile
 from tables.connections import ConnectionTable
@@ -118,7 +119,7 @@ def test_what_is_remembered_of_gateways_is_bounded_by_those_that_live(world: Wor
         world.live(gateway)
         world.open(gateway, 2)
         world.publisher.heard_of(gateway)
-        drive(world.publisher.publish({gateway: [module_part()]}))
+        drive(world.publisher.publish({gateway: [nothing()]}))
         world.kill(gateway)
         world.rounds(10.0)
     world.rounds()
@@ -130,8 +131,8 @@ def test_what_is_remembered_of_gateways_is_bounded_by_those_that_live(world: Wor
     assert world.gateways() == {"stays"}
 
 
-def module_part() -> Any:
-    return publisher_module.Part(0, 1)
+def nothing() -> Part:
+    return Part(0, 1)
 
 
 def test_a_look_takes_little(world: World) -> None:
