@@ -16,7 +16,7 @@ from agents.devices import SEEN_AGAIN, Devices
 from agents.parts import Parts
 from agents.waiting import Budgets, SyncQueue
 from schemas.errors import StoreError
-from schemas.logs import log_key
+from schemas.logs import INBOX_LOGS, log_key
 from schemas.rows import Device, Head, Range, Row, Standing
 from streams.connections import Cursors, Sessions, standing
 from streams.runner import OUTSIDE, RETRY_FIRST, RETRY_MAX
@@ -168,7 +168,7 @@ class Answering:
 
     async def _standings(self, asked: Asked) -> dict[tuple[str, str], Standing]:
         wanted = sorted({(said.user, said.device) for _, said in asked.connected})
-        return dict(zip(wanted, await self._store.standings(wanted), strict=True)) if wanted else {}
+        return dict(zip(wanted, await self._store.standings(wanted, INBOX_LOGS), strict=True)) if wanted else {}
 
     def _deciding(self, user: str, device: str, known: Standing, now: float) -> Cursors:
         """Return the cursors that decide where a session of a device starts, those under way to the store as well."""

@@ -7,12 +7,13 @@ import msgspec
 
 from agents.answering import Answering
 from agents.answers import Asking, Requested
+from agents.cursors import CursorWriter
 from agents.fanout import Fanout
 from agents.parts import Parts
 from agents.registration import Registration
 from schemas.errors import BadRecord
 from schemas.logs import INBOX_LOGS
-from schemas.records import Announce, Connected, Connection, Disconnected, Sync, sifted_connection
+from schemas.records import Acks, Announce, Connected, Connection, Disconnected, Sync, sifted_connection
 from streams.connections import Place
 from streams.partitions import home_partition
 from streams.producer import Emit
@@ -20,12 +21,18 @@ from streams.runner import Batch
 
 
 class ConnectionsAgent:
-    """Handles the batches of the topic `connections`; a user has at most `sessions` of them."""
+    """Handles the batches of the topic `connections`; a user has at most `sessions` of them.
 
-    def __init__(self, parts: Parts, answering: Answering, *, partitions: int, sessions: int) -> None:
+    Gateways of earlier versions write acknowledgements there, too.
+    """
+
+    def __init__(
+        self, parts: Parts, answering: Answering, cursors: CursorWriter, *, partitions: int, sessions: int
+    ) -> None:
         self._partitions = partitions
         self._sessions = sessions
         self._answering = answering
+        self._cursors = cursors
         self._producer = parts.producer
         self._publisher = parts.publisher
         self._ownership = parts.ownership
@@ -40,6 +47,7 @@ class ConnectionsAgent:
         openings: list[Requested] = []
         syncs: list[Asking] = []
         held: list[Any] = []
+        acked: list[Any] = []
         letters: list[Emit] = []
         for message in batch.messages:
             try:
@@ -52,6 +60,8 @@ class ConnectionsAgent:
             if isinstance(wanted, Connected | Announce):
                 openings.append((message.partition, wanted))
                 held.append(message)
+            elif isinstance(wanted, Acks):
+                acked.append(message)
             elif isinstance(wanted, Sync):
                 syncs += [Asking(message.partition, wanted.gateway, request) for request in wanted.syncs]
         await self._producer.emit(letters)
@@ -61,6 +71,8 @@ class ConnectionsAgent:
             self._answering.ask(asking)
         if openings:
             batch.hold(held, lambda: self._answering.open(epochs, openings))
+        if acked:
+            batch.hold(acked, self._cursors.flushed)
 
     def _decoded(self, message: Any, letters: list[Emit]) -> Connection:
         """Return a record without the items that are bad, which a dead letter names. Raises `BadRecord`."""
@@ -71,13 +83,15 @@ class ConnectionsAgent:
             case Connected(user=user) | Disconnected(user=user):
                 if why := self._astray(message.partition, user):
                     raise BadRecord("key_mismatch", why)
+            case Acks(acks=acks):
+                wrong += self._cursors.add(acks)
             case Sync(syncs=items):
                 record = msgspec.structs.replace(record, syncs=self._at_home(message.partition, items, wrong))
             case Announce(sessions=items):
                 record = msgspec.structs.replace(record, sessions=self._at_home(message.partition, items, wrong))
         if wrong:
             self._metrics.bad_items.inc(len(wrong))
-            code = "bad_request" if found.wrong else "key_mismatch"
+            code = "bad_request" if found.wrong or isinstance(record, Acks) else "key_mismatch"
             letters.append(self._dead_letters.letter(message, code, "; ".join(wrong)))
         return record
 
@@ -117,6 +131,8 @@ class ConnectionsAgent:
                     if registration.open(partition, one.user, one.session, Place(gateway, one.device))
                 ]
                 return msgspec.structs.replace(record, sessions=opened) if len(opened) < len(sessions) else record
+            case Acks():
+                return record
             case Disconnected(user=user, session=session):
                 registration.close(partition, user, session)
         return None

@@ -26,6 +26,7 @@ class CursorWriter:
         self._writing_marks = 0
         self._hurry = asyncio.Event()
         self._flush: asyncio.Task[None] | None = None
+        self._one = asyncio.Lock()  # a flush that ends has all before it written: what failed is part of the next one
 
     def add(self, acks: Iterable[Ack]) -> list[str]:
         """Merge acks; return what is wrong with those that cannot be taken."""
@@ -77,8 +78,12 @@ class CursorWriter:
     async def _write(self) -> None:
         with contextlib.suppress(TimeoutError):  # the usual case: nobody hurries
             await asyncio.wait_for(self._hurry.wait(), EVERY)
+        async with self._one:
+            self._flush = None  # what is added from here on is for the next flush
+            await self._write_all()
+
+    async def _write_all(self) -> None:
         group, marks = self._take()
-        self._flush = None  # what is added from here on is for the next flush
         self._writing.append(group)
         self._writing_marks += marks
         try:

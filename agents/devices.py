@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from schemas.logs import INBOX_LOGS
 from schemas.rows import Device
 from store.port import Store
 from streams.connections import Sessions
@@ -61,7 +62,7 @@ class Devices:
                 open_=(place.device for place in sessions.values()),
             )
             if gone:
-                await self._store.forget_devices(user, gone)
+                await self._store.forget_devices(user, gone, INBOX_LOGS)
                 self._metrics.forgotten.inc(len(gone))
             if len(seen) == look:  # and there are more: the next new device makes them be looked at again
                 return

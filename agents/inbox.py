@@ -201,7 +201,7 @@ class InboxAgent:
         if not missing:
             return []
         wanted = sorted({(one.notification.user, one.notification.device or "") for one in missing})
-        found = zip(wanted, await self._store.standings(wanted), strict=True)
+        found = zip(wanted, await self._store.standings(wanted, [self._log]), strict=True)
         known = {who for who, one in found if one.device or any(cursor.device == who[1] for cursor in one.cursors)}
         return [
             self._status(record, "queued", "unknown_device")

@@ -115,9 +115,12 @@ class InboxWorker:
     def declare(self, incarnations: Mapping[str, int]) -> None:
         """Declare the agents; `incarnations` are the store's, by topic with prefix."""
         sessions = self.settings.limit_user_sessions
-        connections = ConnectionsAgent(self._parts, self.answering, partitions=self._partitions, sessions=sessions)
+        connections = ConnectionsAgent(
+            self._parts, self.answering, self.cursors, partitions=self._partitions, sessions=sessions
+        )
         self._agent("connections", "connections", self._runner("connections", connections.handle))
         self._agent("acks", "acks", self._merging())
+        self.app.consumer.loose.add(f"{self.settings.prefix}acks")  # workers of before do not subscribe to it
         for name in LANES:
             handler = self._inbox(name, incarnations).handle
             self._agent(name, f"notifications.{name}", self._runner(name, handler))

@@ -141,7 +141,7 @@ class Announce(msgspec.Struct, frozen=True, kw_only=True, tag="announce"):
     v: Literal[1] = 1
 
 
-Connection = Connected | Disconnected | Sync | Announce
+Connection = Connected | Disconnected | Acks | Sync | Announce
 
 
 class Revocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -49,12 +49,13 @@ _STATEMENTS: Final = {
     "put_delivered": PUT_DELIVERED,
     "put_read": PUT_READ,
     "cursors": "SELECT user, log, device, delivered, read FROM cursors WHERE user = ? LIMIT ?",
-    "standing": "SELECT user, log, device, delivered, read FROM cursors WHERE user = ? AND device IN ('', ?)",
+    "standing": """
+        SELECT user, log, device, delivered, read FROM cursors WHERE user = ? AND log IN ? AND device IN ('', ?)""",
     "device": "SELECT seen, starts FROM devices WHERE user = ? AND device = ?",
     "put_device": "INSERT INTO devices (user, device, seen, starts) VALUES (?, ?, ?, ?)",
     "seen": "SELECT device, seen FROM devices WHERE user = ? LIMIT ?",
-    "marks_of": "SELECT log, delivered, read FROM cursors WHERE user = ? AND device = ?",
-    "forget_mark": "DELETE FROM cursors USING TIMESTAMP ? WHERE user = ? AND device = ? AND log = ?",
+    "device_marks": "SELECT log, delivered, read FROM cursors WHERE user = ? AND log IN ? AND device = ?",
+    "forget_mark": "DELETE FROM cursors USING TIMESTAMP ? WHERE user = ? AND log = ? AND device = ?",
     "forget_device": "DELETE FROM devices WHERE user = ? AND device = ?",
     "forget_cursors": "TRUNCATE cursors",
     "forget_devices": "TRUNCATE devices",
@@ -157,14 +158,14 @@ class CassandraStore:
         await self._requests.run(requests)
 
     async def get_cursors(self, users: Sequence[str]) -> dict[str, list[Cursor]]:
-        """Return cursors of each user by device and log, at most `MOST_CURSORS`; an empty list where there are none."""
+        """Return cursors of each user by log and device, at most `MOST_CURSORS`; an empty list where there are none."""
         found = await self._ask("cursors", [(user, MOST_CURSORS) for user in users])
         return {user: _cursors(rows) for user, rows in zip(users, found, strict=True)}
 
-    async def standings(self, wanted: Sequence[tuple[str, str]]) -> list[Standing]:
-        """Return what is known of each (user, device), however many devices the user has."""
-        asked = [self._bound(name, place) for name in ("standing", "device") for place in wanted]
-        found = await self._requests.run(asked)
+    async def standings(self, wanted: Sequence[tuple[str, str]], logs: Sequence[str]) -> list[Standing]:
+        """Return what is known of each (user, device) in some logs, however many devices the user has."""
+        asked = [self._bound("standing", (user, list(logs), device)) for user, device in wanted]
+        found = await self._requests.run(asked + [self._bound("device", place) for place in wanted])
         devices = [
             Device(*place, rows[0][0] or 0, unpacked_starts(rows[0][1])) if rows else None
             for place, rows in zip(wanted, found[len(wanted) :], strict=True)
@@ -179,11 +180,11 @@ class CassandraStore:
         """Return when devices of a user were last seen, s since 1970, of at most `limit` of them."""
         return {device: seen or 0 for device, seen in (await self._ask("seen", [(user, limit)]))[0]}
 
-    async def forget_devices(self, user: str, devices: Sequence[str]) -> None:
-        """Forget devices of a user, with their cursors: each at its own value, so that a higher one stays."""
-        found = await self._ask("marks_of", [(user, device) for device in devices])
+    async def forget_devices(self, user: str, devices: Sequence[str], logs: Sequence[str]) -> None:
+        """Forget devices of a user, with their cursors in some logs, each at its value: a higher one stays."""
+        found = await self._ask("device_marks", [(user, list(logs), device) for device in devices])
         marks = [
-            (max(delivered or 0, read or 0), user, device, log)
+            (max(delivered or 0, read or 0), user, log, device)
             for device, rows in zip(devices, found, strict=True)
             for log, delivered, read in rows
         ]

@@ -49,10 +49,10 @@ class Store(Protocol):
         """Merge watermarks by max."""
 
     async def get_cursors(self, users: Sequence[str]) -> dict[str, list[Cursor]]:
-        """Return cursors of each user by device and log, at most `MOST_CURSORS`; an empty list where there are none."""
+        """Return cursors of each user by log and device, at most `MOST_CURSORS`; an empty list where there are none."""
 
-    async def standings(self, wanted: Sequence[tuple[str, str]]) -> list[Standing]:
-        """Return what is known of each (user, device), however many devices the user has."""
+    async def standings(self, wanted: Sequence[tuple[str, str]], logs: Sequence[str]) -> list[Standing]:
+        """Return what is known of each (user, device) in some logs, however many devices the user has."""
 
     async def put_devices(self, devices: Sequence[Device]) -> None:
         """Note devices in the place of what was noted of them."""
@@ -60,8 +60,8 @@ class Store(Protocol):
     async def seen_devices(self, user: str, limit: int) -> dict[str, int]:
         """Return when devices of a user were last seen, s since 1970, of at most `limit` of them."""
 
-    async def forget_devices(self, user: str, devices: Sequence[str]) -> None:
-        """Forget devices of a user, with their cursors. One that comes back is noted, and may acknowledge, anew."""
+    async def forget_devices(self, user: str, devices: Sequence[str], logs: Sequence[str]) -> None:
+        """Forget devices of a user, with their cursors in some logs. One that comes back is noted anew."""
 
     async def incarnations(self) -> dict[str, int]:
         """Return how often each topic has been made."""

@@ -60,18 +60,17 @@ INSERT INTO cursors (user, log, device, delivered, read) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (user, log, device) DO UPDATE SET
     delivered = max(delivered, excluded.delivered), read = max(read, excluded.read)"""
 _CURSORS: Final = """
-SELECT user, log, device, delivered, read FROM cursors WHERE user = ? ORDER BY device, log LIMIT ?"""
+SELECT user, log, device, delivered, read FROM cursors WHERE user = ? ORDER BY log, device LIMIT ?"""
 _STANDING: Final = """
-SELECT user, log, device, delivered, read FROM cursors WHERE user = ? AND device IN ('', ?) ORDER BY device, log"""
+SELECT user, log, device, delivered, read FROM cursors
+WHERE user = ? AND log = ? AND device IN ('', ?) ORDER BY device"""
 _DEVICE: Final = "SELECT seen, starts FROM devices WHERE user = ? AND device = ?"
 _PUT_DEVICE: Final = """
 INSERT INTO devices (user, device, seen, starts) VALUES (?, ?, ?, ?)
 ON CONFLICT (user, device) DO UPDATE SET seen = excluded.seen, starts = excluded.starts"""
 _SEEN: Final = "SELECT device, seen FROM devices WHERE user = ? LIMIT ?"
-_FORGET: Final = (
-    "DELETE FROM cursors WHERE user = ? AND device = ?",
-    "DELETE FROM devices WHERE user = ? AND device = ?",
-)
+_FORGET_CURSOR: Final = "DELETE FROM cursors WHERE user = ? AND log = ? AND device = ?"
+_FORGET_DEVICE: Final = "DELETE FROM devices WHERE user = ? AND device = ?"
 
 _PUT_INCARNATION: Final = """
 INSERT INTO incarnations (topic, incarnation) VALUES (?, ?)
@@ -137,12 +136,12 @@ class SqliteStore:
         await self._writer.run(partial(_put_all, sql=_PUT_CURSOR, values=values), len(values))
 
     async def get_cursors(self, users: Sequence[str]) -> dict[str, list[Cursor]]:
-        """Return cursors of each user by device and log, at most `MOST_CURSORS`; an empty list where there are none."""
+        """Return cursors of each user by log and device, at most `MOST_CURSORS`; an empty list where there are none."""
         return await self._read(partial(_cursors, users=users), short=False)
 
-    async def standings(self, wanted: Sequence[tuple[str, str]]) -> list[Standing]:
-        """Return what is known of each (user, device), however many devices the user has."""
-        return await self._read(partial(_standings, wanted=wanted), short=len(wanted) <= SHORT_USERS)
+    async def standings(self, wanted: Sequence[tuple[str, str]], logs: Sequence[str]) -> list[Standing]:
+        """Return what is known of each (user, device) in some logs, however many devices the user has."""
+        return await self._read(partial(_standings, wanted=wanted, logs=logs), short=len(wanted) <= SHORT_USERS)
 
     async def put_devices(self, devices: Sequence[Device]) -> None:
         """Note devices in the place of what was noted of them."""
@@ -153,9 +152,9 @@ class SqliteStore:
         """Return when devices of a user were last seen, s since 1970, of at most `limit` of them."""
         return await self._read(lambda near: dict(near.execute(_SEEN, (user, limit)).fetchall()), short=False)
 
-    async def forget_devices(self, user: str, devices: Sequence[str]) -> None:
-        """Forget devices of a user, with their cursors."""
-        await self._writer.run(partial(_forget, values=[(user, device) for device in devices]), len(devices))
+    async def forget_devices(self, user: str, devices: Sequence[str], logs: Sequence[str]) -> None:
+        """Forget devices of a user, with their cursors in some logs."""
+        await self._writer.run(partial(_forget, user=user, devices=devices, logs=logs), len(devices) * (1 + len(logs)))
 
     async def incarnations(self) -> dict[str, int]:
         """Return how often each topic has been made."""
@@ -230,16 +229,18 @@ def _cursors(connection: sqlite3.Connection, users: Sequence[str]) -> dict[str, 
     return {user: [Cursor(*cursor) for cursor in connection.execute(_CURSORS, (user, MOST_CURSORS))] for user in users}
 
 
-def _standings(connection: sqlite3.Connection, wanted: Sequence[tuple[str, str]]) -> list[Standing]:
-    return [_standing(connection, user, device) for user, device in wanted]
+def _standings(
+    connection: sqlite3.Connection, wanted: Sequence[tuple[str, str]], logs: Sequence[str]
+) -> list[Standing]:
+    return [_standing(connection, user, device, logs) for user, device in wanted]
 
 
-def _standing(connection: sqlite3.Connection, user: str, device: str) -> Standing:
-    cursors = [Cursor(*cursor) for cursor in connection.execute(_STANDING, (user, device))]
+def _standing(connection: sqlite3.Connection, user: str, device: str, logs: Sequence[str]) -> Standing:
+    cursors = [Cursor(*one) for log in logs for one in connection.execute(_STANDING, (user, log, device))]
     found = connection.execute(_DEVICE, (user, device)).fetchone()
     return Standing(Device(user, device, found[0], unpacked_starts(found[1])) if found else None, cursors)
 
 
-def _forget(connection: sqlite3.Connection, values: Sequence[tuple[str, str]]) -> None:
-    for sql in _FORGET:
-        connection.executemany(sql, values)
+def _forget(connection: sqlite3.Connection, user: str, devices: Sequence[str], logs: Sequence[str]) -> None:
+    connection.executemany(_FORGET_CURSOR, [(user, log, device) for device in devices for log in logs])
+    connection.executemany(_FORGET_DEVICE, [(user, device) for device in devices])

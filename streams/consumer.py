@@ -54,6 +54,9 @@ class Consumer(Delivery):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.watcher: AssignmentWatcher | None = None
+        self.loose: set[str] = (
+            set()
+        )  # topics that need neither table nor owner: a worker may have any partition of them
         self.priorities: dict[str, int] = {}  # by topic; what was fetched of the lowest is delivered first
         self._gate_open = self._sought = self._refused = False
         self._held: set[TP] = set()  # to resume when the gate opens
@@ -134,7 +137,8 @@ class Consumer(Delivery):
             for gone in [t for t in self._wanted if self.topic_partitions(t) == 0]:  # None: it is not known yet
                 self.add_future(self._end(TopicRemade.gone(gone)))
             if self.watcher:
-                self.add_future(self.watcher.took_over({tp.partition for tp in held if not self._is_changelog_tp(tp)}))
+                owned = {tp.partition for tp in held if not self._is_changelog_tp(tp) and tp.topic not in self.loose}
+                self.add_future(self.watcher.took_over(owned))
 
     def _torn(self) -> set[TP]:
         """Return the sources that came without their changelogs; they stay paused until the next rebalance."""
@@ -144,6 +148,7 @@ class Consumer(Delivery):
             tp
             for tp in self._held
             if not self._is_changelog_tp(tp)
+            and tp.topic not in self.loose
             and any(size(log) == size(tp.topic) and TP(log, tp.partition) not in self._recovering for log in logs)
         }
         if torn:

@@ -225,8 +225,8 @@ async def test_a_cursor_at_zero_is_known(store: Store, name: str) -> None:
     assert await store.get_cursors([name]) == {name: [Cursor(name, "l", "d", 0, 0)]}
 
 
-async def test_cursors_come_by_user_device_and_log(store: Store, name: str) -> None:
-    cursors = [Cursor(f"{name}/{user}", log, device, 2, 1) for user in "ab" for device in "xyz" for log in "lm"]
+async def test_cursors_come_by_user_log_and_device(store: Store, name: str) -> None:
+    cursors = [Cursor(f"{name}/{user}", log, device, 2, 1) for user in "ab" for log in "lm" for device in "xyz"]
     await store.put_cursors(list(reversed(cursors)))
     users = [f"{name}/a", f"{name}/b", f"{name}/nobody"]
     assert await store.get_cursors(users) == {users[0]: cursors[:6], users[1]: cursors[6:], users[2]: []}
@@ -239,24 +239,27 @@ async def test_a_user_with_many_devices_is_read_within_bounds(store: Store, name
     assert found[1:] == cursors[: MOST_CURSORS - 1]
     whole = Cursor(name, "l", "", 5_999, 7)
     assert found[0] == whole
-    standings = await store.standings([(name, "04321"), (name, "new"), (name, "")])
+    standings = await store.standings([(name, "04321"), (name, "new"), (name, "")], "lm")
     assert [standing.cursors for standing in standings] == [[whole, cursors[4_321]], [whole], [whole]]
 
 
 async def test_what_is_known_of_a_device_comes_with_its_cursors(store: Store, name: str) -> None:
     phone, web = Device(name, "phone", 17, {"l": 3, "m": 0}), Device(name, "web", 18, {})
-    assert await store.standings([(name, "phone")]) == [Standing(None, [])]
+    assert await store.standings([(name, "phone")], "lm") == [Standing(None, [])]
     await store.put_devices([phone, web])
     await store.put_cursors([Cursor(name, log, "phone", 4, 1) for log in "lm"])
     cursors = [Cursor(name, log, "phone", 4, 1) for log in "lm"]
-    assert await store.standings([(name, "web"), (name, "phone")]) == [Standing(web, []), Standing(phone, cursors)]
+    assert await store.standings([(name, "web"), (name, "phone")], "lm") == [
+        Standing(web, []),
+        Standing(phone, cursors),
+    ]
     later = Device(name, "phone", 20, {"l": 3})
     await store.put_devices([later])
-    assert await store.standings([(name, "phone")]) == [Standing(later, cursors)]
+    assert await store.standings([(name, "phone")], "lm") == [Standing(later, cursors)]
     assert await store.seen_devices(name, 9) == {"phone": 20, "web": 18}
     assert len(await store.seen_devices(name, 1)) == 1
     assert await store.seen_devices(f"{name}/other", 9) == {}
-    assert await store.standings([]) == []
+    assert await store.standings([], "lm") == []
     await store.put_devices([])
 
 
@@ -265,15 +268,15 @@ async def test_a_device_that_was_forgotten_comes_back_as_a_new_one(store: Store,
         again = Device(name, "phone", turn, {"l": 5})
         await store.put_devices([again, Device(name, "web", 1, {})])
         await store.put_cursors([Cursor(name, "l", "phone", 5, 5), Cursor(name, "l", "web", 2, 2)])
-        await store.forget_devices(name, ["phone", "never was"])
-        assert await store.standings([(name, "phone")]) == [Standing(None, [])]
-        assert (await store.standings([(name, "web")]))[0].cursors == [Cursor(name, "l", "web", 2, 2)]
+        await store.forget_devices(name, ["phone", "never was"], "lm")
+        assert await store.standings([(name, "phone")], "lm") == [Standing(None, [])]
+        assert (await store.standings([(name, "web")], "lm"))[0].cursors == [Cursor(name, "l", "web", 2, 2)]
         await store.put_devices([again])
-        assert (await store.standings([(name, "phone")]))[0].device == again
+        assert (await store.standings([(name, "phone")], "lm"))[0].device == again
         await store.put_cursors([Cursor(name, "l", "phone", 6 + turn, 0)])
-        assert (await store.standings([(name, "phone")]))[0].cursors[0].delivered == 6 + turn
-        await store.forget_devices(name, ["phone"])
-    await store.forget_devices(name, [])
+        assert (await store.standings([(name, "phone")], "lm"))[0].cursors[0].delivered == 6 + turn
+        await store.forget_devices(name, ["phone"], "lm")
+    await store.forget_devices(name, [], "lm")
 
 
 async def test_an_incarnation_only_grows(store: Store, second: Store, name: str) -> None:
@@ -314,7 +317,7 @@ async def test_a_new_epoch_is_another_identity_and_voids_all_cursors(new_url: st
         assert len(epoch) == 32
         assert await store.epoch() == epoch
         assert await store.get_cursors(["u"]) == {"u": []}
-        assert await store.standings([("u", "d")]) == [Standing(None, [])]
+        assert await store.standings([("u", "d")], "lm") == [Standing(None, [])]
         assert (await head(store, "l/u")).seq == 3
         await store.put_cursors([Cursor("u", "l", "d", 1, 1)])
     async with opened(new_url) as again:

@@ -29,9 +29,9 @@ async def committed(cluster: Cluster, topic: str) -> dict[int, int]:
     return {place.partition: max(0, met[place].offset) for place in places}
 
 
-async def behind(cluster: Cluster) -> dict[str, tuple[int, int]]:
+async def behind(cluster: Cluster, sources: Sequence[str] = SOURCES) -> dict[str, tuple[int, int]]:
     """Return (committed, end) by topic/partition, of those partitions in which the two differ."""
-    places = [TopicPartition(cluster.prefix + topic, number) for topic in SOURCES for number in range(PARTITIONS)]
+    places = [TopicPartition(cluster.prefix + topic, number) for topic in sources for number in range(PARTITIONS)]
     consumer = AIOKafkaConsumer(bootstrap_servers=cluster.kafka)
     admin = AIOKafkaAdminClient(bootstrap_servers=cluster.kafka)
     await consumer.start()
@@ -50,10 +50,10 @@ async def behind(cluster: Cluster) -> dict[str, tuple[int, int]]:
     }
 
 
-async def all_committed(cluster: Cluster, within: float) -> None:
+async def all_committed(cluster: Cluster, within: float, *, sources: Sequence[str] = SOURCES) -> None:
     """Return when everything is committed. Raises `AssertionError` that says where commits stand still."""
     end = time.monotonic() + within
-    while differing := await behind(cluster):
+    while differing := await behind(cluster, sources):
         if time.monotonic() > end:
             raise AssertionError(f"after {within:.0f} s (committed, end) differ: {differing}")
         await asyncio.sleep(_LOOK_EVERY)

@@ -21,15 +21,10 @@ CREATE TABLE log_rows (
     PRIMARY KEY (log, seq)
 ) STRICT, WITHOUT ROWID;
 
--- Watermarks, merged by max; under the empty device what any device of the user has.
+-- Watermarks, merged by max.
 CREATE TABLE cursors (
     user TEXT NOT NULL, log TEXT NOT NULL, device TEXT NOT NULL, delivered INTEGER NOT NULL, read INTEGER NOT NULL,
-    PRIMARY KEY (user, device, log)
-) STRICT, WITHOUT ROWID;
-
--- Devices that opened a session: when they were last seen (s since 1970), and where each log began for them.
-CREATE TABLE devices (
-    user TEXT NOT NULL, device TEXT NOT NULL, seen INTEGER NOT NULL, starts BLOB NOT NULL, PRIMARY KEY (user, device)
+    PRIMARY KEY (user, log, device)
 ) STRICT, WITHOUT ROWID;
 
 -- How often each topic has been made.

@@ -16,7 +16,7 @@ from agents.devices import Devices
 from agents.waiting import Budgets
 from schemas.bus import TOO_MANY_SESSIONS, Delivery, Opening, Part, Refusal
 from schemas.errors import StoreError
-from schemas.records import Announce, Connected, Disconnected, OpenSession, Sync, SyncRequest, encode
+from schemas.records import Ack, Acks, Announce, Connected, Disconnected, OpenSession, Sync, SyncRequest, encode
 from schemas.rows import Cursor, Device, Head, Range, Row, Standing
 from streams.connections import Place, Sessions
 from streams.limits import Limit
@@ -60,9 +60,12 @@ class Store:
         self.reads.append(len(ranges))
         return [[Row(100, 1, 1, "", b"", 1, 0, "", b"x" * self.size)] for _ in ranges]
 
-    async def standings(self, wanted: Sequence[tuple[str, str]]) -> list[Standing]:
+    async def standings(self, wanted: Sequence[tuple[str, str]], logs: Sequence[str]) -> list[Standing]:
         self._ask([])
         return [Standing(self.devices.get(who), [one for one in self.cursors if one.user == who[0]]) for who in wanted]
+
+    async def put_cursors(self, cursors: Sequence[Cursor]) -> None:
+        self.cursors += cursors
 
     async def put_devices(self, devices: Sequence[Device]) -> None:
         self.devices |= {(one.user, one.device): one for one in devices}
@@ -70,7 +73,7 @@ class Store:
     async def seen_devices(self, user: str, limit: int) -> dict[str, int]:
         return {device: one.seen for (of, device), one in self.devices.items() if of == user}
 
-    async def forget_devices(self, user: str, devices: Sequence[str]) -> None:
+    async def forget_devices(self, user: str, devices: Sequence[str], logs: Sequence[str]) -> None:
         for device in devices:
             del self.devices[user, device]
             self.forgotten.append(device)
@@ -183,15 +186,18 @@ class World:
             metrics=self.metrics,
         )
         beside = Beside(Turnstile(), (), lambda: None)
+        self.cursors = CursorWriter(cast("Any", self.store))
         self.answering = Answering(
             cast("Any", parts),
-            CursorWriter(cast("Any", self.store)),
+            self.cursors,
             Devices(cast("Any", self.store), self.metrics, limit=devices, days=1.0),
             Budgets(limit),
             beside,
             backlog=600,
         )
-        self.agent = ConnectionsAgent(cast("Any", parts), self.answering, partitions=PARTITIONS, sessions=sessions)
+        self.agent = ConnectionsAgent(
+            cast("Any", parts), self.answering, self.cursors, partitions=PARTITIONS, sessions=sessions
+        )
 
     @cached_property
     def registry(self) -> CollectorRegistry:
@@ -443,5 +449,18 @@ async def test_a_bad_session_of_an_announcement_takes_no_other_with_it() -> None
 
 async def test_a_record_that_is_bad_as_a_whole_is_a_dead_letter() -> None:
     world = World()
-    await world.take(b"{]", b'{"type":"sync","gateway":"","syncs":[]}', b'{"type":"acks","gateway":"g","acks":[]}')
+    await world.take(b"{]", b'{"type":"sync","gateway":"","syncs":[]}', b'{"type":"other","gateway":"g"}')
     assert [code for code, _ in world.around.letters] == ["not_json", "bad_request", "bad_request"]
+
+
+async def test_acknowledgements_of_gateways_of_before_count_and_are_acked_when_they_are_durable() -> None:
+    world = World()
+    world.cursors.hurry()
+    acks = [Ack(USER, "web", LOG, 5, 4), Ack(USER, "a b", LOG, 5, 4)]
+    batch = Batch([world.message(Acks(gateway="g", acks=acks), home(USER))], epoch=1)
+    await world.agent.handle(batch)
+    assert [code for code, _ in world.around.letters] == ["bad_request"]
+    ((held, work),) = batch.held
+    assert held == batch.messages
+    await work()
+    assert world.store.cursors == [Cursor(USER, LOG, "web", 5, 4), Cursor(USER, LOG, "", 5, 4)]

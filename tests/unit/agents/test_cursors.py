@@ -131,6 +131,22 @@ async def test_what_comes_while_a_write_is_under_way_is_for_the_next_one(store: 
     assert [[cursor.delivered for cursor in written] for written in store.written] == [[1], [2]]
 
 
+async def test_a_flush_ends_only_when_all_before_it_is_written(store: Store, writer: CursorWriter) -> None:
+    store.open_.clear()
+    store.failures = 1
+    writer.add([ack(1)])
+    first = asyncio.create_task(writer.flushed())
+    await store.asked.wait()
+    second = asyncio.create_task(writer.flushed())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not second.done(), "it would say that all is durable, and what is under way is not"
+    store.open_.set()
+    outcomes = await asyncio.gather(first, second, return_exceptions=True)
+    assert isinstance(outcomes[0], StoreError)
+    assert store.written == [[Cursor("ann", LOG, "phone", 1, 0)]]
+
+
 async def test_all_who_wait_share_one_write(store: Store, writer: CursorWriter) -> None:
     writer.add([ack(1)])
     await asyncio.gather(*(writer.flushed() for _ in range(5)))

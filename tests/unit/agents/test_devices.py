@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from agents.devices import AT_ONCE, DAY, Devices, outdated
+from schemas.logs import INBOX_LOGS
 from schemas.rows import Device
 from telemetry.worker import WorkerMetrics
 
@@ -54,8 +55,8 @@ class Store:
         self.read += len(found)
         return found
 
-    async def forget_devices(self, user: str, devices: Sequence[str]) -> None:
-        assert user == USER
+    async def forget_devices(self, user: str, devices: Sequence[str], logs: Sequence[str]) -> None:
+        assert (user, logs) == (USER, INBOX_LOGS)
         for device in devices:
             del self.devices[device]
 

@@ -270,7 +270,7 @@ class Store:
             for user in users
         }
 
-    async def standings(self, wanted: Sequence[tuple[str, str]]) -> list[Standing]:
+    async def standings(self, wanted: Sequence[tuple[str, str]], logs: Sequence[str]) -> list[Standing]:
         await self._reached()
         return [
             Standing(
@@ -278,7 +278,7 @@ class Store:
                 [
                     Cursor(*place, *marks)
                     for place, marks in self.cursors.items()
-                    if place[0] == user and place[2] in ("", device)
+                    if place[0] == user and place[1] in logs and place[2] in ("", device)
                 ],
             )
             for user, device in wanted
@@ -292,7 +292,7 @@ class Store:
         await self._reached()
         return {name: one.seen for (of, name), one in list(self.devices.items()) if of == user}
 
-    async def forget_devices(self, user: str, devices: Sequence[str]) -> None:
+    async def forget_devices(self, user: str, devices: Sequence[str], logs: Sequence[str]) -> None:
         await self._reached()
         for device in devices:
             self.devices.pop((user, device), None)

@@ -160,7 +160,7 @@ class Worker:
         self._merged: dict[TP, int] = {}  # acks in memory: up to where, by partition
         self._flushing = self._serving = False
         self.agents: dict[str, Any] = {
-            "connections": ConnectionsAgent(parts, self.answering, partitions=PARTITIONS, sessions=100)
+            "connections": ConnectionsAgent(parts, self.answering, self.cursors, partitions=PARTITIONS, sessions=100)
         }
         for number, name in enumerate(LANES, 1):
             lane = Lane(name, f"notifications.{name}", number, 1, PARTITIONS, limits.get(name))
