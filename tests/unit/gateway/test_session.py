@@ -85,9 +85,9 @@ class TestOpening:
             "ref": "7",
         }
 
-    def test_the_device_is_the_token_s_then_the_hello_s_then_default(self) -> None:
+    def test_the_device_is_the_token_s_then_the_hello_s_then_none(self) -> None:
         assert session(device="a").device == "a"
-        assert session().device == "default"
+        assert session().device == ""
         one = session(hello=True, device="a")
         said(one, type="hello")
         assert one.device == "a"
@@ -124,7 +124,7 @@ class TestOpening:
                 "type": "welcome",
                 "session": "s1",
                 "user": "u1",
-                "device": "default",
+                "device": "",
                 "epoch": "e1",
                 "heads": {LOG: 5, BULK: 0},
                 "unread": {LOG: 3, BULK: 0},
