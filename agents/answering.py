@@ -21,9 +21,11 @@ from schemas.rows import Device, Head, Range, Row, Standing
 from streams.connections import Cursors, Sessions, standing
 from streams.runner import OUTSIDE, RETRY_FIRST, RETRY_MAX
 from streams.turnstile import Beside
+from telemetry.watchdog import Watch
 
 log = logging.getLogger(__name__)
 
+NAME: Final = "answers"  # to the watchdog and in metrics
 RANGES: Final = 256  # ranges asked of the store at once
 AT_ONCE: Final = 4  # batches of openings in work
 PROBE: Final = "inbox/normal/"  # a log that nobody has
@@ -34,13 +36,22 @@ class Answering:
     """Answers sessions. Clients drop what they have, so it may be done again at any time."""
 
     def __init__(
-        self, parts: Parts, cursors: CursorWriter, devices: Devices, budgets: Budgets, beside: Beside, *, backlog: int
+        self,
+        parts: Parts,
+        cursors: CursorWriter,
+        devices: Devices,
+        budgets: Budgets,
+        beside: Beside,
+        *,
+        backlog: int,
+        watch: Watch | None = None,
     ) -> None:
         self._backlog = backlog
         self._cursors = cursors
         self._devices = devices
         self._budgets = budgets
         self._beside = beside
+        self._watch = watch or Watch()
         self._store = parts.store
         self._producer = parts.producer
         self._publisher = parts.publisher
@@ -91,14 +102,18 @@ class Answering:
             except TimeoutError:
                 pass
             self._more.clear()
+            self._watch.alive(NAME)
             try:
                 await self.answer_some()
                 pause = RETRY_FIRST
             except OUTSIDE as exc:
-                log.warning("answers: %s: %s; trying again", type(exc).__name__, exc)
-                self._metrics.retries.add("answers")
+                log.warning("%s: %s: %s; trying again", NAME, type(exc).__name__, exc)
+                self._metrics.retries.add(NAME)
+                self._watch.done(NAME)
                 await asyncio.sleep(pause)  # back-off: a server is away
                 pause = min(RETRY_MAX, pause * 2)
+            finally:
+                self._watch.done(NAME)
 
     async def _due(self) -> float | None:
         """Return in how many seconds a request may be answered; None: none waits."""

@@ -107,10 +107,12 @@ class InboxWorker:
 
     def _answering(self) -> Answering:
         settings = self.settings
-        beside = Beside(self._turnstile, LIVE, lambda: self.watch.alive("connections"))
+        beside = Beside(self._turnstile, LIVE, lambda: self.watch.goes_on("connections"))
         devices = Devices(self.store, self.metrics, limit=settings.limit_user_devices, days=settings.device_ttl)
         budgets = Budgets(settings.limit("user_rows"))
-        return Answering(self._parts, self.cursors, devices, budgets, beside, backlog=settings.backlog)
+        return Answering(
+            self._parts, self.cursors, devices, budgets, beside, backlog=settings.backlog, watch=self.watch
+        )
 
     def declare(self, incarnations: Mapping[str, int]) -> None:
         """Declare the agents; `incarnations` are the store's, by topic with prefix."""

@@ -35,6 +35,11 @@ class Watch:
         """Note that work of this name has begun or goes on."""
         self._lives[name] = next(self._numbers)
 
+    def goes_on(self, name: str) -> None:
+        """Note that work of this name goes on, if there is any."""
+        if name in self._lives:
+            self.alive(name)
+
     def done(self, name: str) -> None:
         """Note that it has ended."""
         self._lives.pop(name, None)

@@ -1,5 +1,6 @@
 """How sessions are registered and answered: what is read for that, when it had better not be, who waits for whom."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import cached_property
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from streams.limits import Limit
 from streams.partitions import home_partition
 from streams.runner import Batch
 from streams.turnstile import Beside, Turnstile
+from telemetry.watchdog import Watch
 from telemetry.worker import WorkerMetrics
 
 LOG, USER = "inbox/normal", "ann"
@@ -185,7 +187,8 @@ class World:
             connections=self.table,
             metrics=self.metrics,
         )
-        beside = Beside(Turnstile(), (), lambda: None)
+        self.watch = Watch(10.0)
+        beside = Beside(Turnstile(), (), lambda: self.watch.goes_on("connections"))
         self.cursors = CursorWriter(cast("Any", self.store))
         self.answering = Answering(
             cast("Any", parts),
@@ -194,6 +197,7 @@ class World:
             Budgets(limit),
             beside,
             backlog=600,
+            watch=self.watch,
         )
         self.agent = ConnectionsAgent(
             cast("Any", parts), self.answering, self.cursors, partitions=PARTITIONS, sessions=sessions
@@ -464,3 +468,40 @@ async def test_acknowledgements_of_gateways_of_before_count_and_are_acked_when_t
     assert held == batch.messages
     await work()
     assert world.store.cursors == [Cursor(USER, LOG, "web", 5, 4), Cursor(USER, LOG, "", 5, 4)]
+
+
+async def test_who_answers_is_watched_while_there_is_something_to_do_and_not_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that has nothing to answer for a minute is not stuck; one whose store never answers is."""
+    monkeypatch.setattr("agents.answering.RETRY_FIRST", 0.001)
+    world = World()
+    answering = asyncio.create_task(world.answering.answer_for_ever())
+    await world.take(many(3))
+    async with asyncio.timeout(5):
+        while len(world.around.answered) < 3:  # noqa: ASYNC110 - the agent says nothing to us
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for _ in range(100):
+        assert world.watch.look(1.0) is None
+    world.store.away = True
+    await world.take(many(3))
+    async with asyncio.timeout(5):
+        while not world.registry.get_sample_value("tocsin_batch_retries_total", {"agent": "answers"}):  # noqa: ASYNC110 - the same
+            await asyncio.sleep(0)
+    for _ in range(100):
+        assert world.watch.look(1.0) is None
+    world.store.away = False
+    async with asyncio.timeout(5):
+        while len(world.around.answered) < 6:  # noqa: ASYNC110 - the same
+            await asyncio.sleep(0)
+
+    async def never(*_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(world.store, "read", never)
+    await world.take(many(3))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert "answers" in {world.watch.look(1.0) for _ in range(100)}
+    answering.cancel()
