@@ -130,7 +130,7 @@ class Answering:
         done = 0
         try:
             if await self._publisher.reaches():
-                async with self._beside.turn():
+                async with self._beside.turn(urgent=False):
                     done = await self._answered(Asked(epochs, requests), self._size)
             else:
                 done = len(requests)

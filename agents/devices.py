@@ -13,7 +13,7 @@ from telemetry.worker import WorkerMetrics
 DAY: Final = 86_400.0  # s
 SEEN_AGAIN: Final = 60.0  # s; a device that comes back sooner is not noted again
 COUNTED: Final = 10_000  # users whose number of devices is remembered
-AT_ONCE: Final = 200  # devices that are forgotten at once
+AT_ONCE: Final = 50  # devices that are forgotten at once
 
 
 def outdated(seen: Mapping[str, int], *, limit: int, oldest: float, open_: Iterable[str]) -> list[str]:

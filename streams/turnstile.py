@@ -64,7 +64,8 @@ class Turnstile:
 class Beside:
     """Work beside the turnstile, in turns of its own: one at a time, and not more than half of the time.
 
-    After each turn comes a pause as long as the turn was, while an agent of a priority in `live` has turns too.
+    After each turn comes a pause as long as the turn was, while an agent of a priority in `live` has turns too. Of work
+    that is not urgent the pause holds up its own next turn only.
     `alive` is told of each turn that has come to its end: long work is no stuck work.
     """
 
@@ -75,11 +76,17 @@ class Beside:
         self._one = asyncio.Lock()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def turn(self, *, urgent: bool = True) -> AsyncIterator[None]:
         """Work for the length of a `with` block."""
         async with self._one:
             begun = time.monotonic()
             yield
             self._alive()
-            if self._turnstile.busy_lately(self._live):
-                await asyncio.sleep(time.monotonic() - begun)
+            if urgent:
+                await self._rest(begun)
+        if not urgent:
+            await self._rest(begun)
+
+    async def _rest(self, begun: float) -> None:
+        if self._turnstile.busy_lately(self._live):
+            await asyncio.sleep(time.monotonic() - begun)

@@ -75,7 +75,7 @@ async def test_a_user_who_had_far_too_many_gets_rid_of_them_bit_by_bit() -> None
     store = Store()
     store.devices = {f"d{number}": Device(USER, f"d{number}", number, {}) for number in range(5_000)}
     devices = Devices(cast("Any", store), WorkerMetrics(CollectorRegistry()), limit=100, days=90.0)
-    for number in range(60):
+    for number in range(130):
         before = store.read
         await devices.note([Device(USER, f"n{number}", 10_000, {})], [(USER, {})], 10_000.0)
         assert store.read - before <= 211

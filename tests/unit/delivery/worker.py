@@ -107,7 +107,7 @@ class Job:
 class AtOnce:
     """Lets answers go as they come: it is steps that order them here."""
 
-    def turn(self) -> contextlib.nullcontext[None]:
+    def turn(self, *, urgent: bool = True) -> contextlib.nullcontext[None]:
         return contextlib.nullcontext()
 
 

@@ -122,3 +122,31 @@ async def test_work_beside_is_done_one_by_one_and_a_failure_lets_the_next_one_in
 
     ended = await asyncio.gather(*(work() for _ in range(20)), return_exceptions=True)
     assert [str(exc) for exc in ended] == ["boom"] * 20
+
+
+async def resting(*, urgent: bool) -> bool:
+    """Return whether a turn beside the turnstile may begin while the one before rests."""
+    turnstile = Turnstile()
+    beside, over, begun = Beside(turnstile, (1,), lambda: None), asyncio.Event(), asyncio.Event()
+
+    async def long() -> None:
+        async with beside.turn(urgent=urgent):
+            await asyncio.sleep(0.05)  # what it rests for as long as
+        over.set()
+
+    async def other() -> None:
+        async with beside.turn():
+            begun.set()
+
+    async with turnstile.turn(1):
+        pass  # it is busy lately, so turns beside it rest
+    tasks = [asyncio.create_task(long()), asyncio.create_task(other())]
+    await begun.wait()
+    before = not over.is_set()
+    await asyncio.gather(*tasks)
+    return before
+
+
+async def test_who_is_urgent_does_not_wait_while_others_rest() -> None:
+    assert await resting(urgent=False)
+    assert not await resting(urgent=True)
