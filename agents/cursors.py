@@ -10,6 +10,7 @@ from schemas.records import Ack, is_device
 from schemas.rows import Cursor
 from store.port import Store
 
+SLICE: Final = 600  # cursors that are written at once: what sessions ask of the store meanwhile comes in between
 EVERY: Final = 2.0  # s; a cursor row is written at most once a device, log and this time
 
 _Marks = dict[str, dict[tuple[str, str], Cursor]]  # {user: {(device, log): cursor}}
@@ -87,7 +88,9 @@ class CursorWriter:
         self._writing.append(group)
         self._writing_marks += marks
         try:
-            await self._store.put_cursors(cursors_of(group))
+            cursors = cursors_of(group)
+            for at in range(0, len(cursors), SLICE):
+                await self._store.put_cursors(cursors[at : at + SLICE])
         except BaseException:
             self._restore(group)
             raise

@@ -147,6 +147,13 @@ async def test_a_flush_ends_only_when_all_before_it_is_written(store: Store, wri
     assert store.written == [[Cursor("ann", LOG, "phone", 1, 0)]]
 
 
+async def test_many_are_written_in_slices_so_that_others_get_at_the_store(store: Store, writer: CursorWriter) -> None:
+    writer.add([ack(1, user=f"u{number}") for number in range(2 * cursors.SLICE)])
+    await writer.flushed()
+    assert [len(written) for written in store.written] == [cursors.SLICE // 2] * 4
+    assert writer.waiting() == 0
+
+
 async def test_all_who_wait_share_one_write(store: Store, writer: CursorWriter) -> None:
     writer.add([ack(1)])
     await asyncio.gather(*(writer.flushed() for _ in range(5)))
