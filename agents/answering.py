@@ -15,11 +15,12 @@ from agents.cursors import CursorWriter
 from agents.devices import SEEN_AGAIN, Devices
 from agents.parts import Parts
 from agents.waiting import Budgets, SyncQueue
-from schemas.errors import StoreError
+from schemas.errors import Kind
 from schemas.logs import INBOX_LOGS, log_key
 from schemas.rows import Device, Head, Range, Row, Standing
 from streams.connections import Cursors, Sessions, standing
-from streams.runner import OUTSIDE, RETRY_FIRST, RETRY_MAX
+from streams.failures import PASSING, kind
+from streams.runner import RETRY_FIRST, RETRY_MAX
 from streams.turnstile import Beside
 from telemetry.watchdog import Watch
 
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 NAME: Final = "answers"  # to the watchdog and in metrics
 RANGES: Final = 256  # ranges asked of the store at once
 AT_ONCE: Final = 4  # batches of openings in work
-PROBE: Final = "inbox/normal/"  # a log that nobody has
 COMPLAIN_EVERY: Final = 10.0  # s
 
 
@@ -106,7 +106,9 @@ class Answering:
             try:
                 await self.answer_some()
                 pause = RETRY_FIRST
-            except OUTSIDE as exc:
+            except Exception as exc:
+                if kind(exc) not in PASSING:
+                    raise
                 log.warning("%s: %s: %s; trying again", NAME, type(exc).__name__, exc)
                 self._metrics.retries.add(NAME)
                 self._watch.done(NAME)
@@ -142,13 +144,15 @@ class Answering:
         piece = asked.piece(0, size.limit)
         try:
             return await self._answer(piece, size)
-        except StoreError as exc:
-            log.debug("a piece of answers failed: %s", exc)
+        except Exception as exc:
+            if kind(exc) is not Kind.REFUSED:
+                raise
         for user, alone in piece.by_user().items():
             try:
                 await self._answer_all(alone)
-            except StoreError as exc:
-                await self._store.heads([PROBE], recent=0)  # raises if the store is away
+            except Exception as exc:
+                if kind(exc) is not Kind.REFUSED:
+                    raise
                 self._give_up(user, len(alone), exc)
         return len(piece)
 
@@ -157,7 +161,7 @@ class Answering:
         while done < len(asked):
             done += await self._answer(asked.piece(done, len(asked)), size)
 
-    def _give_up(self, user: str, count: int, reason: StoreError) -> None:
+    def _give_up(self, user: str, count: int, reason: Exception) -> None:
         """Leave requests unanswered; their sessions ask again, less and less often."""
         self._metrics.unanswered.inc(count)
         if time.monotonic() >= self._complain_at:

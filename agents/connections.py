@@ -74,6 +74,11 @@ class ConnectionsAgent:
         if acked:
             batch.hold(acked, self._cursors.flushed)
 
+    async def reject(self, message: Any, refusal: Exception) -> None:
+        """Write the dead letter of a record that is refused."""
+        letter = self._dead_letters.letter(message, "refused", str(refusal))
+        await self._dead_letters.write(self._producer.emit, letter)
+
     def _decoded(self, message: Any, letters: list[Emit]) -> Connection:
         """Return a record without the items that are bad, which a dead letter names. Raises `BadRecord`."""
         found = sifted_connection(message.value)

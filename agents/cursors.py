@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from schemas.logs import INBOX_LOGS
 from schemas.records import Ack, is_device
 from schemas.rows import Cursor
 from store.port import Store
+from streams.halving import spared
+
+log = logging.getLogger(__name__)
 
 SLICE: Final = 600  # cursors that are written at once: what sessions ask of the store meanwhile comes in between
 EVERY: Final = 2.0  # s; a cursor row is written at most once a device, log and this time
@@ -19,8 +23,10 @@ _Marks = dict[str, dict[tuple[str, str], Cursor]]  # {user: {(device, log): curs
 class CursorWriter:
     """Collects acks; `flushed()` returns when those of now are durable, and only then their records are acked."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, refused: Callable[[str], object] = lambda _: None) -> None:
+        """`refused` counts what is left out, by what it is."""
         self._store = store
+        self._refused = refused
         self._dirty: _Marks = {}
         self._dirty_marks = 0
         self._writing: list[_Marks] = []
@@ -71,7 +77,11 @@ class CursorWriter:
         self._hurry.clear()
 
     async def flushed(self) -> None:
-        """Return when all that was added so far is durable. Raises `StoreError`; what was not written stays."""
+        """Return when all that was added so far is durable, or refused.
+
+        What the store refuses is logged, counted and left out: the device is sent again what it has. Raises
+        `StoreError`; what was not written stays.
+        """
         if self._flush is None:
             self._flush = asyncio.create_task(self._write())
         await asyncio.shield(self._flush)
@@ -90,13 +100,17 @@ class CursorWriter:
         try:
             cursors = cursors_of(group)
             for at in range(0, len(cursors), SLICE):
-                await self._store.put_cursors(cursors[at : at + SLICE])
+                await spared(cursors[at : at + SLICE], self._store.put_cursors, self._left_out)
         except BaseException:
             self._restore(group)
             raise
         finally:
             self._writing.remove(group)
             self._writing_marks -= marks
+
+    def _left_out(self, cursor: Cursor, refusal: Exception) -> None:
+        log.error("a cursor of user %r in %s is left out: %s", cursor.user, cursor.log, refusal)
+        self._refused("cursor")
 
     def _take(self) -> tuple[_Marks, int]:
         group, self._dirty = self._dirty, {}

@@ -1,15 +1,24 @@
 """Dead letters: records that cannot be processed, as far as they fit, and why."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final
 
 from links.misfits import Misfit
+from schemas.errors import Barred, Kind
 from schemas.limits import KEPT_VALUE, POSITION_HEADER, TRUNCATED_HEADER
+from streams.failures import kind
 from streams.producer import Emit, Headers
 from telemetry.worker import WorkerMetrics
 
+log = logging.getLogger(__name__)
+
 ERROR_LENGTH: Final = 500  # characters of the sentence that says why
 OURS: Final = "tocsin-"
+
+
+class DeadLettersBarred(Barred):
+    """Kafka takes no dead letter, not even one without key, value and headers: see to the topic's configuration."""
 
 
 class DeadLetters:
@@ -18,6 +27,26 @@ class DeadLetters:
     def __init__(self, topic: str, metrics: WorkerMetrics) -> None:
         self._topic = topic
         self._metrics = metrics
+
+    def among(self, emits: Iterable[Emit]) -> Emit | None:
+        """Return the first dead letter among records to be written, if there is one."""
+        return next((emit for emit in emits if emit.topic == self._topic), None)
+
+    async def write(self, emit: Callable[[Iterable[Emit]], Awaitable[None]], letter: Emit) -> None:
+        """Write the letter of a refused record, or what is spare of it where Kafka refuses the letter as well.
+
+        Raises `DeadLettersBarred` where Kafka takes neither, and what `emit` raises besides.
+        """
+        for form in filter(None, (letter, letter.spare)):
+            try:
+                await emit([form])
+            except Exception as exc:
+                if kind(exc) is not Kind.REFUSED:
+                    raise
+                log.warning("a dead letter is refused: %s", exc)
+            else:
+                return
+        raise DeadLettersBarred
 
     def letter(self, message: Any, code: str, error: str) -> Emit:
         """Return the dead letter of a record; `code` is one of `schemas.records.REASONS`.

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,10 +12,11 @@ from agents.fanout import Fanout, by_gateway, sendings
 from agents.parts import Parts
 from agents.work import LogWork, Work
 from schemas.bus import GAP, Delivery, Run
-from schemas.errors import BadRecord
+from schemas.errors import BadRecord, Kind
 from schemas.limits import POSITION_HEADER
 from schemas.logs import inbox_log, log_key
 from schemas.rows import Append
+from streams.failures import kind
 from streams.inbox import (
     Appended,
     Conflict,
@@ -24,6 +25,7 @@ from streams.inbox import (
     Incoming,
     Known,
     Limited,
+    LogState,
     Repeat,
     Verdict,
     anchored,
@@ -37,6 +39,8 @@ from streams.producer import Emit
 from streams.runner import Batch
 
 log = logging.getLogger(__name__)
+
+NOT_KNOWN: Final = LogState(epoch=-1, seq=0, src=0, n=0, prints=b"")  # under an epoch that nobody holds
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -73,6 +77,14 @@ class InboxAgent:
         work = Work()
         for message in batch.messages:
             self._sort(message, work)
+        try:
+            await self._perform(work, epochs)
+        except Exception as exc:
+            if kind(exc) is Kind.REFUSED:
+                self._forget(work)
+            raise
+
+    async def _perform(self, work: Work, epochs: Mapping[int, int]) -> None:
         await self._judge(work, epochs)
         await self._store.append(
             [Append(log=one.key, epoch=epochs[one.partition], rows=one.rows) for one in work.logs.values() if one.rows]
@@ -82,6 +94,21 @@ class InboxAgent:
         await self._producer.emit(work.merged)  # before the publish: what was shown would not be merged a second time
         await asyncio.gather(self._publisher.publish(parts), self._producer.emit(work.emits))
         self._logs.write({one.key: one.after for one in work.logs.values() if one.asked or one.after != one.before})
+
+    def _forget(self, work: Work) -> None:
+        """Ask the store for the ends of these logs from now on.
+
+        Some of the batch may have been appended, and what is refused will not be judged with the others again: without
+        this a seq that has a row would be given a second time.
+        """
+        self._logs.write({one.key: NOT_KNOWN for one in work.logs.values()})
+
+    async def reject(self, message: Any, refusal: Exception) -> None:
+        """Write the dead letter of a refused record; one that was to be a dead letter anyway keeps its reason."""
+        work = Work()
+        self._sort(message, work)
+        letter = self._dead_letters.among(work.emits) or self._dead_letters.letter(message, "refused", str(refusal))
+        await self._dead_letters.write(self._producer.emit, letter)
 
     def _sort(self, message: Any, work: Work) -> None:
         """Decode a record, or send it on to its home partition or to the dead letters."""

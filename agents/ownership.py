@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from schemas.errors import StoreError
 from store.port import Store
+from streams.failures import PASSING, kind
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,10 @@ class Ownership:
         return self._claimed.is_set()
 
     async def claim(self, partitions: Iterable[int]) -> None:
-        """Claim partitions under a new epoch each, and let the batches that wait go on."""
+        """Claim partitions under a new epoch each, and let the batches that wait go on.
+
+        Raises `StoreError` where the store is not away but broken, or refuses the claim.
+        """
         wanted = sorted(set(partitions))
         assignment = self._assignment
         pause = 0.1
@@ -41,6 +45,8 @@ class Ownership:
                 claims = [self._store.claim(self._stream, partition, self._owner) for partition in wanted]
                 epochs = dict(zip(wanted, await asyncio.gather(*claims), strict=True))
             except StoreError as exc:
+                if kind(exc) not in PASSING:
+                    raise
                 log.warning("the store did not take the claim of partitions %s: %s; trying again", wanted, exc)
                 if assignment != self._assignment:
                     return

@@ -16,9 +16,10 @@ from typing import Any, Final
 import redis.asyncio
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from links.redis import LOST
+from links.redis import LOST, guard, kind
 from schemas import bus
 from schemas.bus import Beat, Packed, Part
+from schemas.errors import Kind
 from telemetry.worker import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Publisher:
 
     def __init__(self, url: str, prefix: str, stream: str, metrics: WorkerMetrics) -> None:
         self._redis: Any = redis.asyncio.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+        guard(self._redis.connection_pool)
         self._prefix = prefix
         self._stream = stream
         self._numbers: defaultdict[str, int] = defaultdict(int)
@@ -134,13 +136,16 @@ class Publisher:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for gateway, packed in messages:
                     pipe.publish(bus.gateway_channel(self._prefix, gateway), bus.encode(packed))
-                reached = await pipe.execute()
+                reached = await pipe.execute(raise_on_error=False)
         except LOST as exc:
             self._lost("messages", len(messages), exc)
             return
         self._link = Link.TAKES
         for (gateway, _), receivers in zip(messages, reached, strict=True):
-            self._reached(gateway, receivers)
+            if isinstance(receivers, Exception):
+                self._not_taken(gateway, receivers)
+            else:
+                self._reached(gateway, receivers)
 
     def _reached(self, gateway: str, receivers: int) -> None:
         now = time.monotonic()
@@ -150,6 +155,14 @@ class Publisher:
             self._suspects.pop(gateway, None)
         else:
             self._suspects.setdefault(gateway, now)
+
+    def _not_taken(self, gateway: str, exc: Exception) -> None:
+        """Take note of one message that Redis did not take; the others of its batch are none the worse."""
+        if kind(exc) is Kind.OURS:
+            raise exc
+        self._lost(f"a message to gateway {gateway}", 1, exc)
+        if kind(exc) is Kind.REFUSED:  # the next one may be taken
+            self._link = Link.TAKES
 
     async def reaches(self) -> bool:
         """Say whether Redis takes messages; one that refused the last one is asked anew with a beat."""

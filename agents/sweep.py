@@ -11,9 +11,10 @@ from typing import Final
 
 from agents.ownership import Ownership
 from agents.publisher import Publisher
+from schemas.errors import Kind
 from streams.connections import Place
+from streams.failures import PASSING, kind
 from streams.producer import BatchProducer
-from streams.runner import OUTSIDE
 from streams.turnstile import Turnstile
 from tables.connections import ConnectionTable
 from telemetry.worker import WorkerMetrics
@@ -55,7 +56,9 @@ class Sweep:
             try:
                 async with self._turnstile.turn(PRIORITY):
                     await self.look()
-            except OUTSIDE as exc:
+            except Exception as exc:
+                if kind(exc) not in (*PASSING, Kind.REFUSED):
+                    raise
                 log.warning("the sweep of sessions failed and goes on later: %s: %s", type(exc).__name__, exc)
 
     async def look(self) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +21,12 @@ from agents.cursors import CursorWriter
 from agents.deadletters import DeadLetters
 from agents.devices import Devices
 from agents.inbox import InboxAgent, Lane
+from agents.lease import Lease
 from agents.ownership import Ownership
 from agents.parts import Parts
 from agents.publisher import Publisher
 from agents.sources import Sources
+from agents.standing import Standing
 from agents.statuses import Statuses
 from agents.sweep import Sweep
 from agents.waiting import Budgets
@@ -35,7 +37,7 @@ from store.port import Store
 from streams.app import declare_agent, make_app
 from streams.merging import MergingRunner
 from streams.producer import BatchProducer
-from streams.runner import Batch, Runner
+from streams.runner import Batch, Reject, Runner
 from streams.settings import Settings
 from streams.topics import Topics
 from streams.turnstile import Beside, Turnstile
@@ -76,7 +78,11 @@ class InboxWorker:
         stream = f"{self.name}-{time.time_ns():x}"
         self.publisher = Publisher(settings.redis_url(), settings.prefix, stream, self.metrics)
         self.ownership = Ownership(store, ROLE, self.name)
-        self.cursors = CursorWriter(store)
+        self.standing = Standing(self.name, self.metrics)
+        self.lease = Lease(
+            settings.redis_url(), settings.prefix, self.name, lambda: self.standing.lease(len(self.ownership.epochs))
+        )
+        self.cursors = CursorWriter(store, self.metrics.refused_values.add)
         self._turnstile = Turnstile()
         self.app.consumer.exact_ends = settings.exact_ends()
         self._sources = Sources(self.app.consumer.highwaters, exact=settings.exact_ends())
@@ -93,7 +99,7 @@ class InboxWorker:
             statuses=Statuses(f"{settings.prefix}statuses", self.metrics),
             sources=self._sources,
             logs=LogTable(Scratch(Path(self.app.conf.datadir) / "logs")),
-            connections=ConnectionTable(self.app, partitions=self._partitions),
+            connections=ConnectionTable(self.app, partitions=self._partitions, left_out=self._left_out),
             metrics=self.metrics,
         )
         self.metrics.cursors.set_function(self.cursors.waiting)
@@ -120,12 +126,13 @@ class InboxWorker:
         connections = ConnectionsAgent(
             self._parts, self.answering, self.cursors, partitions=self._partitions, sessions=sessions
         )
-        self._agent("connections", "connections", self._runner("connections", connections.handle))
+        runner = self._runner("connections", connections.handle, connections.reject)
+        self._agent("connections", "connections", runner)
         self._agent("acks", "acks", self._merging())
         self.app.consumer.loose.add(f"{self.settings.prefix}acks")  # workers of before do not subscribe to it
         for name in LANES:
-            handler = self._inbox(name, incarnations).handle
-            self._agent(name, f"notifications.{name}", self._runner(name, handler))
+            inbox = self._inbox(name, incarnations)
+            self._agent(name, f"notifications.{name}", self._runner(name, inbox.handle, inbox.reject))
 
     def _inbox(self, name: str, incarnations: Mapping[str, int]) -> InboxAgent:
         topic = f"notifications.{name}"
@@ -140,7 +147,11 @@ class InboxWorker:
         )
         return InboxAgent(lane, self._parts)
 
-    def _runner(self, name: str, handler: Callable[[Batch], Awaitable[None]]) -> Runner:
+    def _left_out(self, user: str, refusal: Exception) -> None:
+        log.error("the sessions of user %r are left out: %s", user, refusal)
+        self.metrics.refused_values.add("sessions")
+
+    def _runner(self, name: str, handler: Callable[[Batch], Awaitable[None]], reject: Reject) -> Runner:
         return Runner(
             self.app,
             self._turnstile,
@@ -152,6 +163,8 @@ class InboxWorker:
             rests=RESTS.get(name, ()),
             limit=self._worker_limit if name == "bulk" else None,
             watch=self.watch,
+            reject=reject,
+            stalls=self.standing.of(name),
         )
 
     def _merging(self) -> MergingRunner:
@@ -167,6 +180,7 @@ class InboxWorker:
             metrics=self.metrics,
             rests=tuple(PRIORITIES.values()),
             watch=self.watch,
+            stalls=self.standing.of("acks"),
         )
 
     def _agent(self, name: str, topic: str, runner: Runner) -> None:
@@ -175,15 +189,6 @@ class InboxWorker:
 
         declare_agent(self.app, name, f"{self.settings.prefix}{topic}", agent)
         self.app.consumer.priorities[f"{self.settings.prefix}{topic}"] = PRIORITIES[name]
-
-    async def guarded(self, work: Awaitable[None]) -> None:
-        """Do work that has no end; what it fails of ends the worker."""
-        try:
-            await work
-        except Exception as exc:
-            log.critical("%s: %s", type(exc).__name__, exc, exc_info=not isinstance(exc, TocsinError))
-            await self.app.crash(exc)
-            raise
 
     # -- AssignmentWatcher ---------------------------------------------------------------------------------------------
 
@@ -212,11 +217,20 @@ class InboxWorker:
     async def took_over(self, partitions: set[int]) -> None:
         """Claim the partitions, tell the gateways, and let the batches go on."""
         self.cursors.resume()
-        await self.ownership.claim(partitions)
+        try:
+            await self.ownership.claim(partitions)
+        except TocsinError as exc:  # it says what to do
+            log.critical("%s", exc)
+            await self.app.crash(exc)
+            return
         self.publisher.own(self.ownership.epochs)
         self.metrics.partitions.set(len(partitions))
         await self.publisher.beat()
         log.info("owns partitions %s", sorted(partitions))
+
+    def deleted(self, tp: TP, first: int, last: int) -> None:
+        """Count it, and let `doctor` see it."""
+        self.standing.deleted(tp, first, last)
 
     async def look_at_kafka(self) -> None:
         """Tell the watchdog, until cancelled, when work waits for a Kafka that is away: the producer waits for ever."""
@@ -238,6 +252,7 @@ class Backends(mode.Service):  # type: ignore[misc]  # mode has no type informat
         super().__init__()
         self._worker = worker
         self._opened = contextlib.AsyncExitStack()
+        self._crash: asyncio.Future[None] | None = None  # kept, so that it is not collected
 
     async def on_start(self) -> None:
         """Connect to the store and to Kafka, declare the agents, begin to beat.
@@ -254,7 +269,8 @@ class Backends(mode.Service):  # type: ignore[misc]  # mode has no type informat
         worker, opened = self._worker, self._opened
         opened.enter_context(Watchdog(worker.watch, "worker"))
         host = worker.settings.metrics_host
-        health = await start_health(worker.settings.metrics_port, {"partitions": worker.not_ready}, host=host)
+        checks = {"partitions": worker.not_ready, "lanes": worker.standing.not_ready}
+        health = await start_health(worker.settings.metrics_port, checks, host=host)
         opened.push_async_callback(health.close)
         log.info("metrics and health on http://%s", host_port(host, health.port))
         await worker.store.open()
@@ -263,11 +279,28 @@ class Backends(mode.Service):  # type: ignore[misc]  # mode has no type informat
         opened.push_async_callback(worker.publisher.close)
         opened.push_async_callback(worker.producer.stop)  # needed also where its start fails half-way
         await worker.producer.start()
-        opened.callback(asyncio.create_task(worker.publisher.beat_for_ever()).cancel)
-        for work in (worker.answering.answer_for_ever(), worker.sweep.run()):
-            opened.callback(asyncio.create_task(worker.guarded(work)).cancel)
-        opened.callback(asyncio.create_task(worker.look_at_kafka()).cancel)
-        opened.callback(asyncio.create_task(garbage.collect_for_ever()).cancel)
+        opened.push_async_callback(worker.lease.close)
+        for work in (
+            worker.publisher.beat_for_ever(),
+            worker.answering.answer_for_ever(),
+            worker.sweep.run(),
+            worker.look_at_kafka(),
+            worker.standing.look_for_ever(),
+            worker.lease.renew_for_ever(),
+            garbage.collect_for_ever(),
+        ):
+            opened.callback(self._spawn(work).cancel)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a task for ever; if it fails, that is a fault of ours, and the worker ends."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.critical("a task of this worker failed", exc_info=error)
+            self._crash = asyncio.ensure_future(self._worker.app.crash(error))
 
     async def on_stop(self) -> None:
         """Disconnect."""

@@ -81,7 +81,14 @@ class Counter:
         self._owns = asyncio.Event()
         self._table = RocksTable(self.app, "last", partitions=PARTITIONS)
         runner = Runner(
-            self.app, Turnstile(), self.handle, name="count", priority=1, seconds=0.04, metrics=WorkerMetrics()
+            self.app,
+            Turnstile(),
+            self.handle,
+            name="count",
+            priority=1,
+            seconds=0.04,
+            metrics=WorkerMetrics(),
+            reject=self.reject,
         )
 
         async def agent(stream: Any) -> None:
@@ -99,10 +106,17 @@ class Counter:
     def tore(self, sources: set[TP]) -> None:
         """Do nothing: the consumer logs it."""
 
+    def deleted(self, tp: TP, first: int, last: int) -> None:
+        """Do nothing: the consumer logs it."""
+
     async def took_over(self, _partitions: set[int]) -> None:
         """Write under a new epoch."""
         self._epoch = time.time_ns() // 1_000_000
         self._owns.set()
+
+    async def reject(self, _message: Any, refusal: Exception) -> None:
+        """End: nothing of this measurement is refused."""
+        raise AssertionError from refusal
 
     async def handle(self, batch: Batch) -> None:
         """Write what comes out, then the marks; both are acknowledged when this returns."""

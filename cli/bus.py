@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from cli.kafka import Unreachable
 from schemas import bus
-from schemas.bus import Found, Inquiry
+from schemas.bus import Found, Inquiry, WorkerLease
 from streams.settings import Settings
 
 REACH: Final = 3.0  # s in which Redis has to answer
@@ -61,6 +61,14 @@ async def gateways(client: Any, prefix: str) -> dict[str, Lease]:
         for name, value in sorted(zip(names, values, strict=True))
         if value is not None
     }
+
+
+async def workers(client: Any, prefix: str) -> list[WorkerLease]:
+    """Return what the workers that live say of themselves, by name."""
+    begin = bus.worker_key(prefix, "")
+    keys = sorted([key async for key in client.scan_iter(match=f"{begin}*", count=1000)])
+    values = await client.mget(keys) if keys else []
+    return [msgspec.json.decode(value, type=WorkerLease) for value in values if value is not None]
 
 
 async def inquire(client: Any, prefix: str, user: str, *, device: str, session: str, end: bool) -> Roll:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import redis.asyncio
 
-from links.redis import LOST
+from links.redis import LOST, guard
 from schemas import bus
 from schemas.errors import TocsinError
 
@@ -27,6 +27,7 @@ class Subscription:
 
     def __init__(self, url: str, channels: Sequence[str]) -> None:
         self._pool: Any = redis.asyncio.ConnectionPool.from_url(url, protocol=2, socket_connect_timeout=CONNECT)
+        guard(self._pool)
         self._channels = channels
         self._heard = 0.0
         self.problem: str | None = "not connected to Redis yet"
@@ -95,6 +96,7 @@ class Lease:
 
     def __init__(self, url: str, prefix: str, gateway: str, state: Callable[[], dict[str, Any]]) -> None:
         self._redis: Any = redis.asyncio.Redis.from_url(url, socket_timeout=CONNECT, socket_connect_timeout=CONNECT)
+        guard(self._redis.connection_pool)
         self._key = bus.lease_key(prefix, gateway)
         self._all = bus.lease_key(prefix, "")
         self._state = state
@@ -148,6 +150,7 @@ class Replies:
 
     def __init__(self, url: str) -> None:
         self._redis: Any = redis.asyncio.Redis.from_url(url, socket_timeout=CONNECT, socket_connect_timeout=CONNECT)
+        guard(self._redis.connection_pool)
 
     async def publish(self, channel: str, message: bytes) -> None:
         """Publish once."""

@@ -126,6 +126,35 @@ class Beat(msgspec.Struct, frozen=True, array_like=True, tag="b", gc=False):
     numbers: dict[str, int]
 
 
+class StandsStill(msgspec.Struct, frozen=True):
+    """A partition whose oldest record has been tried for `seconds`, and why that failed last."""
+
+    topic: str
+    partition: int
+    offset: int
+    seconds: float
+    error: str
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """Offsets, both included, that Kafka deleted before they were processed; `at` is when that was found, ms."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+    at: int
+
+
+class WorkerLease(msgspec.Struct, frozen=True):
+    """What a worker says of itself in Redis for as long as it lives (JSON), for operators on other machines."""
+
+    name: str
+    partitions: int
+    standing: list[StandsStill] = []
+    deleted: list[Deleted] = []
+
+
 class Inquiry(msgspec.Struct, frozen=True, array_like=True, tag="q"):
     """An operator asks every gateway for the sessions of a user; the answer is published to the channel `reply`.
 
@@ -211,3 +240,8 @@ def reply_channel(prefix: str, inquiry: str) -> str:
 def lease_key(prefix: str, gateway: str) -> str:
     """Return the Redis key that lives as long as the gateway does."""
     return f"{prefix}gateway:{gateway}"
+
+
+def worker_key(prefix: str, worker: str) -> str:
+    """Return the Redis key that lives as long as the worker does."""
+    return f"{prefix}worker:{worker}"

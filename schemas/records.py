@@ -38,6 +38,7 @@ REASONS: Final = {
     "conflict": "the id was used before with other content",
     "rule_failed": "the rule raised an exception",
     "unreadable": "the record, or the batch in which it came, cannot be unpacked",
+    "refused": "Kafka or the store will not take the record, or what follows from it, as it is",
 }
 
 

@@ -17,7 +17,7 @@ from cassandra import DriverException
 from cassandra.cluster import NoHostAvailable
 from cassandra.protocol import ErrorMessage
 
-from schemas.errors import StoreError
+from schemas.errors import StoreAway, StoreRefused
 from store.batches import PUT_LAST_ROW, PUT_ROW, Group, batch, new_buckets, rounds
 from store.buckets import End, is_full, is_short, last_end, pieces, window
 from store.cassandra_migrations import pending
@@ -29,6 +29,7 @@ from store.port import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Mark,
 from store.requests import Request, Requests, Rows
 
 CLAIMS: Final = 20  # attempts of a claim against others that claim at the same time
+WITNESS: Final = "tocsin/witness"  # a log and a user that nobody has; what is written of it says nothing
 MISFIT: Final = "a value does not fit its column: {}"
 
 _STATEMENTS: Final = {
@@ -80,6 +81,7 @@ class CassandraStore:
             await asyncio.to_thread(self._session.cluster.shutdown)
             raise
         self._requests = Requests(self._session)
+        self._requests.witness = self._witness
 
     async def close(self) -> None:
         """End all connections; what was acknowledged stays."""
@@ -110,7 +112,7 @@ class CassandraStore:
             if done:
                 return epoch
             epoch = max(epoch, before[0]) + 1
-        raise StoreError(f"{owner} could not claim {stream}/{partition}: {CLAIMS} others claimed it at the same time")
+        raise StoreAway(f"{owner} could not claim {stream}/{partition}: {CLAIMS} others claimed it at the same time")
 
     async def heads(self, logs: Sequence[str], recent: int = RECENT) -> dict[str, Head]:
         """Return the end of each log and its last `recent` marks; of a log without rows an empty `Head`."""
@@ -131,7 +133,7 @@ class CassandraStore:
         try:
             planned = rounds(written, self._replicas())
         except (struct.error, ValueError) as exc:
-            raise StoreError(MISFIT.format(exc)) from exc
+            raise StoreRefused(MISFIT.format(exc)) from exc
         buckets = [(bucket, bucket, log) for log, bucket in new_buckets(written)]
         await self._ask("put_bucket", buckets)
         for groups in planned:
@@ -154,7 +156,7 @@ class CassandraStore:
         try:
             requests = [Request(*written) for written in cursor_batches(cursors, *ids)]
         except (struct.error, ValueError) as exc:
-            raise StoreError(MISFIT.format(exc)) from exc
+            raise StoreRefused(MISFIT.format(exc)) from exc
         await self._requests.run(requests)
 
     async def get_cursors(self, users: Sequence[str]) -> dict[str, list[Cursor]]:
@@ -231,11 +233,16 @@ class CassandraStore:
         row, last_row = self._statements["put_row"].query_id, self._statements["put_last_row"].query_id
         return Request(batch(group, row, last_row), group.size)
 
+    def _witness(self) -> list[Request]:
+        """Return small requests to each table; they change nothing that anybody reads."""
+        asked = [("put_bucket", (1, 0, WITNESS)), ("end", (WITNESS, 0)), ("cursors", (WITNESS,))]
+        return [self._bound(name, values) for name, values in asked]
+
     def _bound(self, name: str, values: tuple[Any, ...]) -> Request:
         try:
             return Request(self._statements[name].bind(values))
         except (struct.error, TypeError, ValueError) as exc:
-            raise StoreError(MISFIT.format(exc)) from exc
+            raise StoreRefused(MISFIT.format(exc)) from exc
 
 
 def _prepare(session: Any, address: Address) -> tuple[dict[str, Any], str]:
@@ -246,7 +253,7 @@ def _prepare(session: Any, address: Address) -> tuple[dict[str, Any], str]:
         statements = {name: session.prepare(query) for name, query in _STATEMENTS.items()}
         return statements, session.execute(IDENTITY).one()[0].hex
     except (DriverException, ErrorMessage, NoHostAvailable) as exc:
-        raise StoreError(f"{address.keyspace} on {address.names()} cannot be opened: {exc}") from exc
+        raise StoreAway(f"{address.keyspace} on {address.names()} cannot be opened: {exc}") from exc
 
 
 def _clipped(wanted: Range, ends: Mapping[str, End | None]) -> Range:

@@ -13,7 +13,7 @@ from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionP
 from cassandra.query import tuple_factory
 
 from schemas.addresses import host_port
-from schemas.errors import SettingsError, StoreError
+from schemas.errors import SettingsError, StoreAway
 
 CONNECT_TIMEOUT: Final = 5.0  # s
 HEARTBEAT: Final = 5.0  # s of silence after which a connection is tried, and s until it counts as lost
@@ -52,7 +52,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def connect(address: Address) -> Any:
-    """Return a session of the driver, without a keyspace. Blocks. Raises `StoreError`."""
+    """Return a session of the driver, without a keyspace. Blocks. Raises `StoreAway`."""
     # By default Cassandra answers each batch of many logs with a warning that it has many partitions. That is wanted:
     # they share a request, not a fate. The driver would log every one.
     logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
@@ -76,7 +76,7 @@ def connect(address: Address) -> Any:
         session = cluster.connect()
     except (NoHostAvailable, OSError) as exc:
         cluster.shutdown()
-        raise StoreError(f"Cassandra cannot be reached at {address.names()}: {_cause(exc)}") from exc
+        raise StoreAway(f"Cassandra cannot be reached at {address.names()}: {_cause(exc)}") from exc
     session.use_client_timestamp = False  # every write that needs a timestamp names its own
     return session
 

@@ -2,31 +2,24 @@
 
 The driver answers on its own thread. Answers gather on a deque; the first of them wakes the loop, which then takes all
 that have come. What fails for a passing reason (a node that restarts, a full connection, a timeout) is sent again until
-the deadline of the call: every request is idempotent.
+the deadline of the call: every request is idempotent. What is refused is believed once a **witness** was taken: a small
+request that is in order. Where it is not, the store is not well, and nobody's rows are to blame.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from cassandra import OperationTimedOut, ReadFailure, ReadTimeout, Unavailable, WriteFailure, WriteTimeout
-from cassandra.cluster import NoHostAvailable
-from cassandra.connection import ConnectionException
-from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage
-
-from schemas.errors import StoreError
+from schemas.errors import Kind, StoreAway, StoreBarred, StoreError, StoreRefused
+from store.cassandra_failures import is_doubtful, kind
 
 DEADLINE: Final = 10.0  # s that a call may take
 MAX_REQUESTS: Final = 64  # in flight
 MAX_BYTES: Final = 1024 * 1024  # in flight; beyond it the connection refuses
 FIRST_PAUSE: Final = 0.05  # s before a request is sent again; doubled each time
 LONGEST_PAUSE: Final = 1.0
-
-PASSING: Final = (
-    NoHostAvailable, OperationTimedOut, ReadTimeout, WriteTimeout, ReadFailure, WriteFailure, Unavailable,
-    ConnectionException, OverloadedErrorMessage, IsBootstrappingErrorMessage,
-)  # fmt: skip
+DOUBTED: Final = 3  # times that a request is sent again which a node failed at, before the witness is asked
 
 Rows = list[tuple[Any, ...]]
 
@@ -47,9 +40,27 @@ class _Call:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.reason: BaseException | None = None  # of the last failure that passes
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         if not self.done.done():
             self.done.set_exception(error)
+
+
+class _Suspect(Exception):
+    """A request was refused; whether that is its own fault the witness has to say."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _failure(error: BaseException) -> BaseException:
+    """Return what a call ends with whose request is not sent again."""
+    match kind(error):
+        case Kind.REFUSED:
+            return _Suspect(error)
+        case Kind.BARRED:
+            return StoreBarred(f"Cassandra does not let this process in: {error}")
+    return error
 
 
 class _Job:
@@ -71,6 +82,7 @@ class Requests:
     def __init__(self, session: Any, deadline: float = DEADLINE) -> None:
         self._session = session
         self._deadline = deadline
+        self.witness: Callable[[], Sequence[Request]] = tuple  # makes requests that the store takes if it is well
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Job] = deque()
         self._answered: deque[_Job] = deque()
@@ -82,10 +94,27 @@ class Requests:
     async def run(self, requests: Sequence[Request]) -> list[Rows]:
         """Return the rows of each request, in order; all pages of them.
 
-        Raises `StoreError` when a request is refused, or not answered within the deadline.
+        Raises `StoreRefused` when a request is refused and the witness is not, else `StoreError` when one is not
+        answered within the deadline.
         """
         if self._closed:
-            raise StoreError("the store is closed")
+            raise StoreAway("the store is closed")
+        if not requests:
+            return []
+        try:
+            return await self._run(requests)
+        except _Suspect as exc:
+            raise await self._verdict(exc.error) from exc.error
+
+    async def _verdict(self, error: BaseException) -> StoreError:
+        """Return what a refusal amounts to: the witness says whether it is of the request or of the store."""
+        try:
+            await self._run(self.witness())
+        except (_Suspect, StoreError) as exc:
+            return StoreBarred(f"Cassandra refused: {error}, and takes nothing else ({exc}): see to the keyspace")
+        return StoreRefused(f"Cassandra refused: {error}")
+
+    async def _run(self, requests: Sequence[Request]) -> list[Rows]:
         if not requests:
             return []
         call = _Call(requests)
@@ -97,7 +126,7 @@ class Requests:
         except TimeoutError:
             why = f" ({call.reason})" if call.reason else ""
             message = f"Cassandra did not answer within {self._deadline:g} s{why}: check that it runs, then try again"
-            raise StoreError(message) from call.reason
+            raise StoreAway(message) from call.reason
         return call.results
 
     def close(self) -> None:
@@ -156,11 +185,17 @@ class Requests:
             call.left -= 1
             if not call.left:
                 call.done.set_result(None)
-        elif isinstance(error, PASSING) and not self._closed:
+        elif self._closed:
+            call.fail(StoreAway(f"the store was closed: {error}"))
+        elif self._passes(job, error):
             call.reason = error
             self._loop.call_later(min(LONGEST_PAUSE, FIRST_PAUSE * 2**job.tries), self._again, job)
         else:
-            call.fail(StoreError(f"Cassandra refused: {error}"))
+            call.fail(_failure(error))
+
+    @staticmethod
+    def _passes(job: _Job, error: BaseException) -> bool:
+        return kind(error) is Kind.AWAY or (is_doubtful(error) and job.tries < DOUBTED)
 
     def _again(self, job: _Job) -> None:
         job.tries += 1

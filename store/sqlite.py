@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from schemas.errors import StoreError
+from schemas.errors import Kind, StoreError
 from store.devices import packed_starts, unpacked_starts
 from store.migration import IDENTITY, refuse_if_behind
 from store.port import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Mark, Range, Row, Standing
+from store.sqlite_failures import failure, kind
 from store.sqlite_migrations import connect, pending
 from store.sqlite_writer import LOCK_WAIT, Writer
 
@@ -91,7 +92,7 @@ class SqliteStore:
             self._far = connect(self._path, "rw", LOCK_WAIT)  # for the reading thread
             self._writer = Writer(self._path)
         except sqlite3.Error as exc:
-            raise StoreError(f"{self._path} cannot be opened: {exc}") from exc
+            raise failure(self._path, exc) or StoreError(f"{self._path} cannot be opened: {exc}") from exc
         self._thread = ThreadPoolExecutor(1, "sqlite-reader")
         self._epoch: str = await self._read(lambda connection: connection.execute(IDENTITY).fetchone()[0], short=False)
 
@@ -166,17 +167,18 @@ class SqliteStore:
         await self._writer.run(partial(_put_all, sql=_PUT_INCARNATION, values=[(topic, incarnation)]))
 
     async def _read(self, query: Callable[[sqlite3.Connection], _T], *, short: bool) -> _T:
-        if short:
-            try:
-                return query(self._near)
-            except sqlite3.OperationalError:  # locked: wait where waiting stops nobody else
-                pass
-            except (sqlite3.Error, OverflowError, ValueError) as exc:
-                raise StoreError(f"{self._path}: {exc}") from exc
         try:
+            if short:
+                try:
+                    return query(self._near)
+                except sqlite3.Error as exc:
+                    if kind(exc) is not Kind.AWAY:  # else it is locked: wait where waiting stops nobody else
+                        raise
             return await asyncio.get_running_loop().run_in_executor(self._thread, query, self._far)
         except (sqlite3.Error, OverflowError, ValueError) as exc:
-            raise StoreError(f"{self._path}: {exc}") from exc
+            if error := failure(self._path, exc):
+                raise error from exc
+            raise
 
 
 def _renew(connection: sqlite3.Connection) -> str:

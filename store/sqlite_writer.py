@@ -1,7 +1,7 @@
 """The one writer of a SQLite file in this process: a thread that commits many callers' work at once.
 
 Work that waits is taken together, up to `GROUP` rows, and committed as one transaction; the loop is woken once a
-commit. If one work of a group cannot be done, the group is rolled back and each is done alone, so that only the bad one
+commit. If one work of a group is refused, the group is rolled back and each is done alone, so that only the bad one
 fails. A database that is locked or a disk that is full fails the group as a whole: nothing of it was acknowledged.
 """
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, TypeVar
 
-from schemas.errors import StoreError
+from schemas.errors import Kind, StoreAway
+from store.sqlite_failures import failure, kind
 from store.sqlite_migrations import connect
 
 GROUP: Final = 5_000  # rows of one commit
@@ -36,7 +37,7 @@ class Outcome(NamedTuple):
 
     item: Item
     result: Any
-    error: StoreError | None
+    error: BaseException | None
 
 
 class Writer:
@@ -52,9 +53,12 @@ class Writer:
         self._thread.start()
 
     async def run(self, work: Callable[[sqlite3.Connection], _T], rows: int = 1) -> _T:
-        """Do work inside a transaction; return its result once that is durable. Raises `StoreError`."""
+        """Do work inside a transaction; return its result once that is durable.
+
+        Raises `StoreError`, and what is a fault of ours.
+        """
         if self._closed:
-            raise StoreError("the store is closed")
+            raise StoreAway("the store is closed")
         waiter: asyncio.Future[_T] = self._loop.create_future()
         self._queue.put(Item(work, rows, waiter))
         return await waiter
@@ -100,11 +104,12 @@ class Writer:
     def _failed(self, group: Sequence[Item], exc: Exception) -> list[Outcome]:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-        if len(group) > 1 and not isinstance(exc, sqlite3.OperationalError):
+        if len(group) > 1 and kind(exc) in (Kind.REFUSED, Kind.OURS):
             return [outcome for item in group for outcome in self._commit([item])]
-        error = StoreError(f"{self._path}: {exc}; nothing of this was kept, try again when the cause is gone")
-        error.__cause__ = exc
-        return [Outcome(item, None, error) for item in group]
+        error = failure(self._path, exc)
+        if error is not None:
+            error.__cause__ = exc
+        return [Outcome(item, None, error or exc) for item in group]
 
 
 def _tell(outcomes: Sequence[Outcome]) -> None:

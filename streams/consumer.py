@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from faust.exceptions import ImproperlyConfigured
 from faust.transport.consumer import ensure_TP, ensure_TPset
 from faust.transport.drivers import aiokafka as driver
@@ -44,6 +44,9 @@ class AssignmentWatcher(Protocol):
 
     def tore(self, sources: set[TP]) -> None:
         """Note that these sources came without their changelogs and are not read until the next rebalance."""
+
+    def deleted(self, tp: TP, first: int, last: int) -> None:
+        """Note that Kafka deleted these offsets of a source before they were processed."""
 
     async def took_over(self, partitions: set[int]) -> None:
         """Partitions are owned, their tables are recovered, their sources are read from now on."""
@@ -169,13 +172,11 @@ class Consumer(Delivery):
         try:
             committed = {ensure_TP(tp): offset for tp, offset in (await self.seek_to_committed()).items()}
             start = {tp: offset for tp, offset in committed.items() if offset is not None}
-            new = [tp for tp, offset in committed.items() if offset is None and not self._is_changelog_tp(tp)]
-            if new:
-                first = await self.earliest_offsets(*new)
-                start.update((ensure_TP(tp), offset) for tp, offset in first.items())
+            first = await self._beginnings([tp for tp in committed if not self._is_changelog_tp(tp)], start)
+            start.update((tp, offset) for tp, offset in first.items() if tp not in start)
             await self._check_ends({tp: at for tp, at in start.items() if not self._is_changelog_tp(tp)})
             if start and epoch == self.assignment_epoch:
-                await self.seek_wait(start)
+                await self.seek_wait({tp: max(at, first.get(tp, 0)) for tp, at in start.items()})
         except asyncio.CancelledError:
             if epoch == self.assignment_epoch and not self.app.should_stop:  # recovery would go on unsought
                 await self.crash(RuntimeError("seek to the committed offsets timed out"))
@@ -183,7 +184,23 @@ class Consumer(Delivery):
         if epoch == self.assignment_epoch:  # else a newer assignment brings its own seek
             for tp, offset in start.items():
                 self._progress[tp].start(offset, committed.get(tp))
+                self._skip_deleted(tp, first.get(tp, 0))
             self._sought = True
+
+    def on_deleted(self, tp: TP, first: int, last: int) -> None:
+        """Tell the watcher."""
+        if self.watcher:
+            self.watcher.deleted(tp, first, last)
+
+    async def _beginnings(self, sources: Collection[TP], known: Collection[TP]) -> dict[TP, int]:
+        """Return where sources begin; of those whose place is known only if Kafka says it."""
+        try:
+            found = await self.earliest_offsets(*sources) if sources else {}
+        except KafkaError as exc:  # a partition without a leader: what is missing is noticed when its records come
+            self.log.warning("where the sources begin is not known: %r", exc)
+            new = [tp for tp in sources if tp not in known]
+            found = await self.earliest_offsets(*new) if new else {}
+        return {ensure_TP(tp): at for tp, at in found.items()}
 
     # -- acks and commits ----------------------------------------------------------------------------------------------
 

@@ -162,6 +162,7 @@ class Delivery(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
             raise
 
     async def _read_again(self, tp: TP, got: int, epoch: int) -> None:
+        await self._look_for_deleted(tp, epoch)
         wanted = cast("int", self._progress[tp].wanted)
         self.log.warning("%s: wanted offset %s, got %s: reading again", tp, wanted, got)
         try:
@@ -169,6 +170,29 @@ class Delivery(driver.Consumer):  # type: ignore[misc]  # Faust has no type info
         except IllegalStateError:  # not assigned any more
             if epoch == self.assignment_epoch:
                 raise
+
+    async def _look_for_deleted(self, tp: TP, epoch: int) -> None:
+        """Pass over what Kafka deleted while it was waited for."""
+        try:
+            first = (await self.earliest_offsets(tp)).get(tp)
+        except (KafkaError, IllegalStateError) as exc:  # it is looked at again with the next hole
+            self.log.warning("where %s begins is not known: %r", tp, exc)
+            return
+        if first is not None and epoch == self.assignment_epoch:
+            self._skip_deleted(tp, first)
+
+    def _skip_deleted(self, tp: TP, first: int) -> None:
+        """Go on where a partition begins, and say what was deleted before it was processed."""
+        if passed := self._progress[tp].skip_to(first):
+            begin, end = passed
+            self.log.error(
+                "%s:%d: Kafka deleted the records %d to %d (%d) before they were processed; it goes on at %d",
+                tp.topic, tp.partition, begin, end, end - begin + 1, first,
+            )  # fmt: skip
+            self.on_deleted(tp, begin, end)
+
+    def on_deleted(self, tp: TP, first: int, last: int) -> None:
+        """Hear that Kafka deleted these offsets of a source before they were processed."""
 
     async def _check_ends(self, places: Mapping[TP, int]) -> None:
         """End the worker if a place lies beyond the end of its partition: the records before it would be dropped."""

@@ -36,7 +36,7 @@ class MergingRunner(Runner):
         waiting: Callable[[], int],
         **options: Any,
     ) -> None:
-        super().__init__(app, turnstile, self._never, **options)
+        super().__init__(app, turnstile, self._never, reject=self._never_rejected, **options)
         self._merge = merge
         self._flush = flush
         self._unflushed = waiting
@@ -45,6 +45,9 @@ class MergingRunner(Runner):
         self._flushing: asyncio.Task[None] | None = None
 
     async def _never(self, _batch: Batch) -> None:
+        raise NotImplementedError("a merging agent has no batches")
+
+    async def _never_rejected(self, _message: Any, _refusal: Exception) -> None:
         raise NotImplementedError("a merging agent has no batches")
 
     async def __call__(self, stream: Any) -> None:
@@ -70,19 +73,15 @@ class MergingRunner(Runner):
 
     async def _run(self, messages: list[Any]) -> None:
         begun = time.perf_counter()
-        batch = Batch(messages, self._consumer.assignment_epoch)
+        epoch = self._consumer.assignment_epoch
         work = self._merge(messages)
         elapsed = time.perf_counter() - begun
-        if work is None or await self._durable(work, batch):
-            self._remember(messages, batch.epoch)
+        if work is None or await self._finished(messages, epoch, work):
+            self._remember(messages, epoch)
             if self._flushing is None or self._flushing.done():
                 self._flushing = asyncio.create_task(self._flush_all())
         self._slice.learn(len(messages), elapsed)
         self._metrics.batch(self._name, len(messages), elapsed)
-
-    async def _durable(self, work: Work, batch: Batch) -> bool:
-        """Do work until it is done; False: the partitions are being taken away."""
-        return await self._done(work, batch)
 
     def _remember(self, messages: list[Any], epoch: int) -> None:
         if epoch != self._epoch:
@@ -98,7 +97,7 @@ class MergingRunner(Runner):
             last, epoch, self._last = self._last, self._epoch, {}
             done = False
             try:
-                done = await self._durable(self._flush, Batch([], epoch))
+                done = await self._finished(list(last.values()), epoch, self._flush)
             finally:
                 if done:
                     self._consumer.ack_through(last, epoch)

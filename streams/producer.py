@@ -92,11 +92,6 @@ class BatchProducer:
         guard(producer.client)
         return producer
 
-    async def renew(self) -> None:
-        """Begin anew, with no record on its way: after a refused batch Kafka waits for a sequence that never comes."""
-        await self.stop()
-        await self.start()
-
     async def stop(self) -> None:
         """Flush and disconnect."""
         if self._producer is not None:
@@ -124,7 +119,11 @@ class BatchProducer:
         Raises `MessageSizeTooLargeError` for a record that the broker refuses for its size, and its `spare` as well.
         """
         producer = self._producer
-        sent = [one for place, records in runs.items() for one in await self._send(producer, place, records)]
+        try:
+            sent = [one for place, records in runs.items() for one in await self._send(producer, place, records)]
+        except KafkaError as exc:  # such as of a client whose sender has ended
+            await self._renew(producer, exc)
+            raise
         size = sum(len(records) for _, records, _ in sent)
         self.emitting += size
         try:

@@ -45,6 +45,19 @@ class Progress:
         self.wanted = offset
         self.committed = committed
 
+    def skip_to(self, first: int) -> tuple[int, int] | None:
+        """Go on at the first offset that Kafka still has; return which were passed over (first, last), if any.
+
+        They count as done, so that what is committed passes them as well.
+        """
+        if self.wanted is None or first <= self.wanted:
+            return None
+        passed = (self.wanted, first - 1)
+        self.wanted, self._hole, self._sought = first, None, None
+        if not self._delivered:
+            self.watermark = first
+        return passed
+
     def begin_fetch(self) -> None:
         """Note that the records to come are of one new fetch."""
         self._confirmed, self._hole, self._begun = self._hole, None, False

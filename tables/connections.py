@@ -9,12 +9,15 @@ counts as empty: sessions are soft state, and gateways announce them again under
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from schemas.errors import Kind
 from streams.connections import Place, Sessions
+from streams.failures import kind
+from streams.halving import spared
 from streams.producer import BatchProducer
 from tables.kept import UNKNOWN, Kept
 from tables.rocks import Change, RocksTable
@@ -25,6 +28,7 @@ GROUP: Final = 16  # sessions in one value
 LARGEST: Final = 64 * 1024  # bytes of a value that is read; ids have limits, so ours are smaller
 
 Changed = Mapping[str, Place | None]  # by session: where it is now; None: it has ended
+LeftOut = Callable[[str, Exception], object]  # user, and why the sessions are refused
 
 _PREFIX: Final = b"sessions/"  # a user may be called like one of the keys that a table keeps for itself
 _OWN: Final = b"`"  # what the table keeps for itself comes before
@@ -171,11 +175,13 @@ class Found(msgspec.Struct, frozen=True):
 class ConnectionTable:
     """Sessions by user id."""
 
-    def __init__(self, app: Any, *, partitions: int) -> None:
-        self._begin(RocksTable(app, "connections", partitions=partitions))
+    def __init__(self, app: Any, *, partitions: int, left_out: LeftOut = lambda *_: None) -> None:
+        """`left_out` is told of users whose sessions Kafka refuses: those are not known, and get nothing live."""
+        self._begin(RocksTable(app, "connections", partitions=partitions), left_out)
 
-    def _begin(self, rocks: RocksTable) -> None:
+    def _begin(self, rocks: RocksTable, left_out: LeftOut = lambda *_: None) -> None:
         self._rocks = rocks
+        self._left_out = left_out
         self._kept: Kept[bytes, _Known] = Kept()
         rocks.on_recovery = self._kept.clear
 
@@ -213,19 +219,32 @@ class ConnectionTable:
         changes: Mapping[int, Mapping[str, Changed]],
         junk: Mapping[int, Sequence[bytes]] | None = None,
     ) -> None:
-        """Write what changed by partition and user, and return when the changelog has it; `junk` are keys to delete."""
+        """Write what changed by partition and user, and return when the changelog has it; `junk` are keys to delete.
+
+        Where Kafka refuses what is written of a user, that is left out, and the sessions stay as they were.
+        """
+        items = [(partition, user, changed) for partition, users in changes.items() for user, changed in users.items()]
+        try:
+            await self._write(producer, items, junk or {})
+        except Exception as exc:
+            if kind(exc) is not Kind.REFUSED:
+                raise
+            await spared(
+                items, lambda some: self._write(producer, some, {}), lambda one, why: self._left_out(one[1], why)
+            )
+
+    async def _write(
+        self, producer: BatchProducer, items: Sequence[tuple[int, str, Changed]], junk: Mapping[int, Sequence[bytes]]
+    ) -> None:
         plans: list[tuple[bytes, _Plan]] = []
-        writes: dict[int, list[Change]] = {
-            partition: [(key, None) for key in keys] for partition, keys in (junk or {}).items()
-        }
-        for partition, users in changes.items():
-            for user, changed in users.items():
-                name = user.encode()
-                self.get(partition, user)
-                place = _place(partition, name)
-                plan = _Plan(self._kept.get(place), changed)
-                plans.append((place, plan))
-                writes.setdefault(partition, []).extend(plan.writes(name))
+        writes: dict[int, list[Change]] = {partition: [(key, None) for key in keys] for partition, keys in junk.items()}
+        for partition, user, changed in items:
+            name = user.encode()
+            self.get(partition, user)
+            place = _place(partition, name)
+            plan = _Plan(self._kept.get(place), changed)
+            plans.append((place, plan))
+            writes.setdefault(partition, []).extend(plan.writes(name))
         try:
             await self._rocks.write(producer, writes)
         except BaseException:

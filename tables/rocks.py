@@ -24,8 +24,9 @@ from typing import Any, Final
 import rocksdict
 from faust.stores.rocksdb import RocksDBOptions
 
+from schemas.errors import DiskError
 from streams.producer import BatchProducer, Emit, Written
-from tables.failures import DiskFull, TableBroken, failure, is_broken
+from tables.failures import TableBroken, failure, is_broken
 from tables.memory import WRITES, bound
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class _Rebuilding(RocksDBOptions):  # type: ignore[misc]  # Faust has no type in
             return super().open(folder, read_only=read_only)
         except Exception as exc:
             meaning = failure(folder, exc)
-            if isinstance(meaning, DiskFull):
+            if isinstance(meaning, DiskError):
                 raise meaning from exc
             if meaning is None:
                 raise
@@ -107,7 +108,7 @@ class RocksTable:
 
     @contextmanager
     def _noticing(self, partition: int) -> Iterator[None]:
-        """Say what is wrong with the files of a partition. Raises `TableBroken` or `DiskFull`."""
+        """Say what is wrong with the files of a partition. Raises `TableBroken` or `DiskError`."""
         try:
             yield
         except Exception as exc:
@@ -115,7 +116,7 @@ class RocksTable:
                 raise meaning from exc
             raise
 
-    def _noticed(self, partition: int, exc: Exception) -> TableBroken | DiskFull | None:
+    def _noticed(self, partition: int, exc: Exception) -> TableBroken | DiskError | None:
         """Return what an exception says of a partition's files, if anything; they are condemned if they are broken."""
         folder = self._folder(partition)
         meaning = failure(folder, exc)

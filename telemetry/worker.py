@@ -34,6 +34,15 @@ class WorkerMetrics:
         self.dead_letters = Tally(registry, "tocsin_dead_letters", "Records not processed", "reason", tuple(REASONS))
         self.moved = Tally(registry, "tocsin_records_moved", "Records sent on to their home partition", "topic", ())
         self.retries = Tally(registry, "tocsin_batch_retries", "Batches tried again: a server is away", "agent", ())
+        self.refused = Tally(registry, "tocsin_refused", "Records and works refused for good", "agent", ())
+        self.refused_values = Tally(
+            registry, "tocsin_refused_values", "Cursors, sessions and answers left out: they are refused", "what", ()
+        )
+        self.stalls = Tally(registry, "tocsin_lane_stalls", "Times that a partition stood still", "agent", ())
+        self.stalled = Gauge("tocsin_lane_stalled", "Partitions that stand still", ["agent"], registry=registry)
+        self.deleted = Tally(
+            registry, "tocsin_records_deleted", "Records that Kafka deleted before they were processed", "topic", ()
+        )
         self.publish_failures = Counter(
             "tocsin_publish_failures", "Messages that Redis did not take", registry=registry
         )

@@ -26,6 +26,7 @@ from streams.topics import Wanted, load_topics
 from streams.topics_plan import Actual, Note, Replicas, plan, verdict
 
 SAMPLE: Final = 1_000  # last records of a partition whose keys are looked at
+COMMITS: Final = 2.0  # s in which a worker that goes on commits; it does every half second
 SAMPLING: Final = 5.0  # s for all of them
 LOG_APPEND_TIME: Final = 1  # Kafka's number for records that carry the broker's time
 PROBE: Final = Revocation(at=0, until=0, token="tocsin doctor")  # noqa: S106 - it has expired: gateways ignore it
@@ -53,11 +54,16 @@ async def examine_kafka(settings: Settings, incarnations: Mapping[str, int] | No
     found += findings.judge_permissions(allowed) if allowed is not None else []
     if any(topic.name not in actual for topic in wanted):
         return found  # nothing to be read yet
+    before = {(one.topic, one.partition): one.begin for one in (await group_lag(settings, "inbox")).partitions}
+    looked = time.monotonic()
     found.append(await _clock(settings))
     lanes = [f"{settings.prefix}notifications.{lane}" for lane in LANES]
     found += findings.judge_samples(await _samples(settings, lanes, actual))
+    await asyncio.sleep(max(0.0, looked + COMMITS - time.monotonic()))  # whoever goes on has committed by then
     group = await group_lag(settings, "inbox")
-    return found + findings.judge_lag(group, _retention(wanted, actual), round(time.time() * 1000))
+    now = round(time.time() * 1000)
+    found += findings.judge_standing(before, group, now)
+    return found + findings.judge_lag(group, _retention(wanted, actual), now)
 
 
 async def _brokers(client: AIOKafkaAdminClient, replication: int) -> list[Finding]:

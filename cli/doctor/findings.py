@@ -6,7 +6,9 @@ from typing import Final
 import msgspec
 
 from cli.outputs import Finding, Level
+from schemas.bus import WorkerLease
 from streams.lag import GroupLag
+from streams.stalls import STALLED
 
 CLOCK_WARN: Final = 1.0  # s that a server's clock may differ from ours
 CLOCK_FAIL: Final = 30.0  # s
@@ -189,6 +191,36 @@ def judge_lag(group: GroupLag, retention_ms: Mapping[str, int], now_ms: int) -> 
     nobody = group.state in ("Empty", "Dead")
     advice = "no worker runs: start one" if nobody else ""
     return [*found, Finding(f"lag of {group.group}", "FAIL" if nobody else "ok", text, advice)]
+
+
+def judge_standing(before: Mapping[tuple[str, int], int], group: GroupLag, now_ms: int) -> list[Finding]:
+    """Judge whether partitions stand still: where the group goes on now, and where it did `before`, some s ago."""
+    found = []
+    for one in group.partitions:
+        stands = one.lag and one.begin == before.get((one.topic, one.partition))
+        if one.owner and stands and one.behind(now_ms) > STALLED:
+            text = f"stands still at {one.begin}, whose record is {one.behind(now_ms):.0f} s old and has an owner"
+            advice = "the log and /health/ready of its worker say why"
+            found.append(Finding(f"{one.topic}:{one.partition}", "FAIL", text, advice))
+    return found
+
+
+def judge_workers(leases: Iterable[WorkerLease]) -> list[Finding]:
+    """Judge what workers say of themselves: what stands still, and what was deleted before they came to it."""
+    found: list[Finding] = []
+    for lease in leases:
+        for still in lease.standing:
+            place = f"{still.topic}:{still.partition}@{still.offset}"
+            text = f"{place} has been tried for {still.seconds:.0f} s: {still.error}"
+            found.append(Finding(f"worker {lease.name}", "FAIL", text, "see to what the error names"))
+        for gone in lease.deleted:
+            place = f"{gone.topic}:{gone.partition}, offsets {gone.first} to {gone.last}"
+            text = f"{gone.last - gone.first + 1} records were deleted before they were processed ({place})"
+            advice = "find out why no worker ran; raise retention.ms"
+            found.append(Finding(f"worker {lease.name}", "FAIL", text, advice))
+        if not (lease.standing or lease.deleted):
+            found.append(Finding(f"worker {lease.name}", "ok", f"{lease.partitions} partitions, none stands still"))
+    return found
 
 
 def judge_permissions(operations: Mapping[str, int | None]) -> list[Finding]:

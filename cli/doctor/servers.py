@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from cli.bus import bus_client, gateways, inquire
+from cli.bus import bus_client, gateways, inquire, workers
 from cli.doctor import findings
 from cli.doctor.findings import GatewayFacts, RedisFacts
 from cli.outputs import Finding
@@ -62,12 +62,13 @@ async def examine_redis(settings: Settings) -> list[Finding]:
             limited=(await _config(client, "maxmemory")) not in (None, "0"),
             pubsub=await _config(client, "client-output-buffer-limit"),
         )
+        lanes = findings.judge_workers(await workers(client, settings.prefix))
         leases = await gateways(client, settings.prefix)
         silent: list[str] = []
         if leases:  # a user that nobody has: only whether they answer is of interest
             silent = (await inquire(client, settings.prefix, "", device="", session="", end=False)).silent
     alive = [GatewayFacts(name, one.sessions, sum(one.partitions.values())) for name, one in leases.items()]
-    return findings.judge_redis(facts) + findings.judge_gateways(alive, silent)
+    return findings.judge_redis(facts) + lanes + findings.judge_gateways(alive, silent)
 
 
 async def _info(client: Any) -> dict[str, Any]:

@@ -5,15 +5,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
-from aiokafka.errors import (
-    InvalidMessageError,
-    InvalidTimestampError,
-    MessageSizeTooLargeError,
-    PolicyViolationError,
-    RecordListTooLargeError,
-    RecordTooLargeError,
-    UnsupportedForMessageFormatError,
-)
 
 from cli.replay.entries import rows_of
 from cli.replay.journal import Book
@@ -21,6 +12,7 @@ from schemas.logs import inbox_log, log_key
 from schemas.replays import REPLAY_ID, Asked, Letter, Marks
 from schemas.rows import Append
 from store.port import Store
+from streams.halving import spared
 from streams.producer import BatchProducer, Emit
 from streams.replay import (
     Candidate,
@@ -39,10 +31,6 @@ from streams.replay import (
 from streams.replay_journal import Journal
 
 _REPLAYED: Final = f"{REPLAY_ID}:".encode()
-OF_THE_RECORD: Final = (  # what Kafka says of records that it will never take as they are
-    MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError, InvalidMessageError, InvalidTimestampError,
-    UnsupportedForMessageFormatError, PolicyViolationError,
-)  # fmt: skip
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -194,19 +182,15 @@ class Settle:
         return Performed(refused=list(refused.values()))
 
     async def _send_back(self, work: Sequence[tuple[Letter, Emit]]) -> dict[Letter, LeftOut]:
-        """Write records; where Kafka refuses them for what they are, find the ones that it means by halving."""
-        if not work:
-            return {}
-        try:
-            await self._producer.emit([emit for _, emit in work])
-        except OF_THE_RECORD as exc:
-            await self._producer.renew()
-            if len(work) == 1:
-                place, emit = work[0]
-                return {place: LeftOut("refused", f"{place.partition}:{place.offset}", f"{emit.topic}: {exc}")}
-            half = len(work) // 2
-            return await self._send_back(work[:half]) | await self._send_back(work[half:])
-        return {}
+        """Write records; return those that Kafka refuses for what they are."""
+        refused: dict[Letter, LeftOut] = {}
+
+        def leave_out(one: tuple[Letter, Emit], why: Exception) -> None:
+            place, emit = one
+            refused[place] = LeftOut("refused", f"{place.partition}:{place.offset}", f"{emit.topic}: {why}")
+
+        await spared(work, lambda some: self._producer.emit([emit for _, emit in some]), leave_out)
+        return refused
 
 
 def appends(taken: Sequence[Taken], epochs: Mapping[int, int]) -> list[Append]:

@@ -6,15 +6,15 @@ import gc
 import pytest
 from cassandra.cluster import ResponseFuture
 
-from schemas.errors import StoreError
+from schemas.errors import StoreBarred, StoreError, StoreRefused
 from stack.servers.cassandra import Cassandra
 from store.batches import routing_key
 from store.cassandra import CassandraStore
-from store.port import Cursor, Range, Store
+from store.port import Append, Cursor, Range, Store
 from store.requests import Request
 from store.urls import open_store
 from store.wire import integer
-from tests.contract.samples import entries, opened, show_dense, until
+from tests.contract.samples import entries, opened, row, show_dense, until
 
 LOGS = 20
 
@@ -158,3 +158,35 @@ async def test_a_range_ends_at_the_first_hole(cassandra: Cassandra, name: str) -
         await store.append([*entries(name, 1, 1, 3), *entries(name, 1, 5, 6)])
         (rows,) = await store.read([Range(name, 1, 9)])
         assert [entry.seq for entry in rows] == [1, 2, 3]
+
+
+async def test_what_a_guardrail_forbids_is_refused_and_the_rest_is_taken(cassandra: Cassandra, name: str) -> None:
+    async with opened(cassandra.url) as store:
+        with pytest.raises(StoreRefused):
+            await store.append([Append("x" * 70_000, 1, [row(1)])])  # a key of Cassandra ends at 64 KiB
+        await store.append(entries(name, 1, 1, 1))
+        assert (await store.heads([name]))[name].seq == 1
+
+
+async def test_a_table_that_is_gone_is_no_fault_of_the_rows(cassandra: Cassandra, name: str) -> None:
+    url = f"cassandra://{cassandra.address}/losing"
+    async with opened(url) as store:
+        assert isinstance(store, CassandraStore)
+        await store.append(entries(name, 1, 1, 1))
+        store._session.execute("DROP TABLE log_rows")
+        with pytest.raises(StoreBarred, match="takes nothing else"):
+            await store.append(entries(name, 1, 2, 2))
+
+
+async def test_an_entry_that_nodes_fail_at_is_refused_while_they_take_others(cassandra: Cassandra, name: str) -> None:
+    """A mutation beyond `max_mutation_size`, half of a segment of the commit log: the driver sees a failed write."""
+    async with opened(cassandra.url) as store:
+        assert isinstance(store, CassandraStore)
+        with pytest.raises(StoreRefused) as caught:
+            await store._requests.run([Request(store._statements["put_row"].bind(_huge(name)))])
+        print(repr(caught.value.__cause__))
+        await store.append(entries(name, 1, 1, 1))
+
+
+def _huge(name: str) -> tuple[object, ...]:
+    return (name, 0, 1, 1, 1, "", b"", 1, 0, "", bytes(9_000_000), "", 0, 1)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from schemas.errors import StoreBehind, StoreError
+from schemas.errors import StoreBehind, StoreError, StoreRefused
 from schemas.limits import FRAME_ROOM, MAX_ID, MAX_USER, MAX_VALUE
 from store.port import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Range, Row, Standing, Store
 from store.urls import migrations, open_store
@@ -128,7 +128,7 @@ async def test_a_row_that_cannot_be_stored_fails_alone(store: Store, name: str) 
         return_exceptions=True,
     )
     assert results[:10] == [None] * 10
-    assert [type(result) for result in results[10:]] == [StoreError, StoreError]
+    assert [type(result) for result in results[10:]] == [StoreRefused, StoreRefused]
     heads = await store.heads([f"{name}/{number}" for number in range(10)])
     assert {found.seq for found in heads.values()} == {1}
     assert await head(store, f"{name}/big") == Head()

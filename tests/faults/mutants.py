@@ -5,7 +5,7 @@ The docstring of a mutant says what it does wrong. `tests/faults/test_mutations.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -44,7 +44,7 @@ def acked_first() -> None:
         consumer.track(messages)
         consumer.ack_all(messages, batch.epoch)
         await consumer.commit()
-        await self._done(lambda: self._handler(batch), batch)
+        await self._done(0, messages, batch.epoch, lambda: self._handler(batch))
 
     patch(Runner, "_run", run)
 
@@ -140,7 +140,7 @@ def looked_up_first() -> None:
     handle = InboxAgent.handle
 
     class Before:
-        def __init__(self, table: Any, messages: list[Any]) -> None:
+        def __init__(self, table: Any, messages: Sequence[Any]) -> None:
             self._found = {(m.partition, m.key.decode()): table.get(m.partition, m.key.decode()) for m in messages}
 
         def get(self, partition: int, user: str) -> Any:

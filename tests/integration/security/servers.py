@@ -31,7 +31,8 @@ STORE_OF_KEYS = "keystore-password"
 
 # What the documentation (operations, Security) says that Redis has to allow.
 REDIS_RULES = (
-    "resetkeys resetchannels ~{prefix}gateway:* &{prefix}gw:* &{prefix}gateways &{prefix}reply:* -@all "
+    "resetkeys resetchannels ~{prefix}gateway:* ~{prefix}worker:* "
+    "&{prefix}gw:* &{prefix}gateways &{prefix}reply:* -@all "
     "+ping +publish +subscribe +unsubscribe +set +del +mget +get +scan +select"
 )
 

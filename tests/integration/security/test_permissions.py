@@ -37,15 +37,30 @@ def may(client: redis.Redis, user: str, *command: str) -> bool:
 
 
 LEASE, OWN, ALL, REPLY = (f"{PREFIX}{name}" for name in ("gateway:g1", "gw:g1", "gateways", "reply:1"))
+WORKER = f"{PREFIX}worker:w1"
+HOLD = [("SET", WORKER, "x"), ("DEL", WORKER), ("PING",)]
 LOOK = [("MGET", LEASE), ("SCAN", "0")]
 WORK = {
-    "worker": [("PUBLISH", OWN, "x"), ("PUBLISH", ALL, "x"), ("MGET", LEASE), ("PING",)],
+    "worker": [
+        ("PUBLISH", OWN, "x"),
+        ("PUBLISH", ALL, "x"),
+        ("MGET", LEASE),
+        ("SET", WORKER, "x"),
+        ("DEL", WORKER),
+        ("PING",),
+    ],
     "gateway": [("SUBSCRIBE", OWN, ALL), ("PUBLISH", REPLY, "x"), ("SET", LEASE, "x"), ("DEL", LEASE), *LOOK],
-    "operator": [("PUBLISH", ALL, "x"), ("SUBSCRIBE", REPLY), ("CONFIG", "GET", "maxmemory"), *LOOK],
+    "operator": [("PUBLISH", ALL, "x"), ("SUBSCRIBE", REPLY), ("CONFIG", "GET", "maxmemory"), ("MGET", WORKER), *LOOK],
 }
 NOT_THEIRS = {
     "worker": [("SUBSCRIBE", OWN), ("SET", LEASE, "x"), ("PUBLISH", REPLY, "x"), ("FLUSHALL",)],
-    "gateway": [("PUBLISH", OWN, "x"), ("PUBLISH", ALL, "x"), ("SET", "other", "x"), ("FLUSHALL",)],
+    "gateway": [
+        ("SET", WORKER, "x"),
+        ("PUBLISH", OWN, "x"),
+        ("PUBLISH", ALL, "x"),
+        ("SET", "other", "x"),
+        ("FLUSHALL",),
+    ],
     "operator": [("PUBLISH", OWN, "x"), ("SET", LEASE, "x"), ("CONFIG", "SET", "maxmemory", "1")],
     "tocsin": [("SET", "other", "x"), ("PUBLISH", "other", "x"), ("FLUSHALL",)],
 }

@@ -67,6 +67,13 @@ class Deployment:
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment())
         assert done.returncode == 0, done.stderr
 
+    def doctor(self) -> tuple[int, list[dict[str, Any]]]:
+        """The exit code and the findings of `tocsin doctor`."""
+        command = [sys.executable, "-m", "cli", "doctor", "--json"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment())
+        assert done.returncode in (0, 1), done.stderr
+        return done.returncode, msgspec.json.decode(done.stdout)["findings"]
+
     def environment(self, **settings: str) -> dict[str, str]:
         return dict(environment(**self._settings | settings))
 

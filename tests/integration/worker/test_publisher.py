@@ -11,9 +11,11 @@ import redis.asyncio
 from prometheus_client import CollectorRegistry
 
 from agents import publisher as module
+from agents.lease import Lease
 from agents.publisher import TIMEOUT, Publisher
+from cli.bus import workers
 from schemas import bus
-from schemas.bus import Beat, Delivery, Heard, Packed, Part, Run
+from schemas.bus import Beat, Delivery, Heard, Packed, Part, Run, WorkerLease
 from stack.servers import Redis
 from telemetry.worker import WorkerMetrics
 
@@ -121,3 +123,42 @@ async def test_a_redis_that_hangs_holds_up_one_publish_and_not_the_next(
         message = await gateway.next()
         numbers += [message.number] if isinstance(message, Heard) else []
     assert set(numbers) <= {1, 2, 53}, "the second may have come late"
+
+
+async def test_what_redis_does_not_permit_is_tried_again_and_is_no_fault_of_the_messages(
+    publisher: Publisher, gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publisher.publish({"g1": PARTS})
+    await gateway.client.execute_command("ACL", "SETUSER", "default", "-publish")
+    try:
+        await publisher.publish({"g1": PARTS})
+        assert publisher._link is module.Link.REFUSES
+        assert "publish" in caplog.text
+    finally:
+        await gateway.client.execute_command("ACL", "SETUSER", "default", "+@all")
+    assert await publisher.reaches()
+    await publisher.publish({"g1": PARTS})
+    numbers: list[int] = []
+    while 3 not in numbers:
+        message = await gateway.next()
+        numbers += [message.number] if isinstance(message, Heard) else []
+    assert numbers == [1, 3]
+
+
+async def test_a_lease_of_a_worker_is_left_out_while_redis_has_no_memory_and_comes_back(
+    redis_server: Redis, gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = WorkerLease("w1", 4)
+    lease = Lease(url_of(redis_server), "lease.", "w1", lambda: said)
+    await gateway.client.config_set("maxmemory", "1")
+    try:
+        await lease.renew()
+        await lease.renew()
+    finally:
+        await gateway.client.config_set("maxmemory", "0")
+    assert caplog.text.count("Redis does not take what this worker says of itself") == 1
+    assert await workers(gateway.client, "lease.") == []
+    await lease.renew()
+    assert await workers(gateway.client, "lease.") == [said]
+    await lease.close()
+    assert await workers(gateway.client, "lease.") == []

@@ -16,7 +16,7 @@ from agents.cursors import CursorWriter
 from agents.devices import Devices
 from agents.waiting import Budgets
 from schemas.bus import TOO_MANY_SESSIONS, Delivery, Opening, Part, Refusal
-from schemas.errors import StoreError
+from schemas.errors import StoreAway, StoreRefused
 from schemas.records import Ack, Acks, Announce, Connected, Disconnected, OpenSession, Sync, SyncRequest, encode
 from schemas.rows import Cursor, Device, Head, Range, Row, Standing
 from streams.connections import Place, Sessions
@@ -46,8 +46,10 @@ class Store:
         self.cursors: list[Cursor] = []
 
     def _ask(self, users: Sequence[str]) -> None:
-        if self.away or self.broken & set(users):
-            raise StoreError("no")
+        if self.away:
+            raise StoreAway
+        if self.broken & set(users):
+            raise StoreRefused
 
     async def epoch(self) -> str:
         return "e1"
@@ -334,9 +336,9 @@ async def test_nobody_is_given_up_while_the_store_is_away() -> None:
     world = World()
     await world.take(connected("s"), syncs(request("s")))
     world.store.away = True
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreAway):
         await world.answering.answer_some()
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreAway):
         await world.take(connected("s2"))
     assert world.metric("tocsin_requests_unanswered_total") == 0
     world.store.away = False

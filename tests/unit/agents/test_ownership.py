@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from agents.ownership import Ownership
-from schemas.errors import StoreError
+from schemas.errors import StoreBroken, StoreError
 
 
 class Store:
@@ -98,3 +98,15 @@ async def test_a_later_assignment_has_higher_epochs(ownership: Ownership) -> Non
     assert ownership.epochs == {}
     await ownership.claim([0])
     assert ownership.epochs[0] > before[0]
+
+
+async def test_a_store_that_is_broken_is_not_asked_again(
+    store: Store, ownership: Ownership, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> int:
+        raise StoreBroken("the file is not a database")
+
+    monkeypatch.setattr(store, "claim", broken)
+    with pytest.raises(StoreBroken):
+        await ownership.claim([0])
+    assert not ownership.claimed

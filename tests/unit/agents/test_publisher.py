@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from redis.exceptions import ConnectionError as ClosedError
+from redis.exceptions import ResponseError
 
 from agents import publisher as module
 from agents.publisher import BEAT_AGAIN, BEAT_EVERY, BEAT_SOON, LEASE_GONE, MESSAGE_BYTES, Publisher, Rhythm
@@ -228,13 +230,13 @@ def test_while_redis_is_away_nobody_dies(publisher: Publisher, redis: Redis, clo
 
 
 class ClosedUnder(Redis):
-    """A client whose connection has just been closed by Redis: uvloop does not say so with an error of connections."""
+    """A client whose connection has just been closed by Redis, as `links.redis.guard` lets it fail."""
 
     def pipeline(self, *, transaction: bool) -> Any:
-        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+        raise ClosedError("the connection was closed")
 
     async def publish(self, channel: str, data: bytes) -> int:
-        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+        raise ClosedError("the connection was closed")
 
 
 def test_a_connection_that_is_closed_while_it_is_written_to_loses_a_message_and_no_more(
@@ -244,3 +246,47 @@ def test_a_connection_that_is_closed_while_it_is_written_to_loses_a_message_and_
     drive(publisher.publish({"g": [Part(partition=0, epoch=1)]}))
     drive(publisher.beat())
     assert registry.get_sample_value("tocsin_publish_failures_total") == 2
+
+
+class Picky(Redis):
+    """Redis that answers each publish of a pipeline by itself, as it does."""
+
+    def __init__(self, *answers: object) -> None:
+        super().__init__()
+        self._answers = list(answers)
+
+    def pipeline(self, *, transaction: bool) -> Any:
+        return self
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return
+
+    def publish(self, channel: str, data: bytes) -> Any:
+        return None
+
+    async def execute(self, *, raise_on_error: bool) -> list[object]:
+        assert not raise_on_error
+        return self._answers
+
+
+def test_a_message_that_redis_refuses_takes_no_other_with_it(publisher: Publisher, registry: CollectorRegistry) -> None:
+    publisher._redis = Picky(ResponseError("too large"), 1)
+    drive(publisher.publish({"a": [Part(partition=0, epoch=1)], "b": [Part(partition=0, epoch=1)]}))
+    assert registry.get_sample_value("tocsin_publish_failures_total") == 1
+    assert publisher._link is module.Link.TAKES
+
+
+class Broken(Redis):
+    """A client with a fault of ours in it."""
+
+    def pipeline(self, *, transaction: bool) -> Any:
+        raise RuntimeError("ours")
+
+
+def test_a_fault_of_ours_is_no_redis_that_is_lost(publisher: Publisher) -> None:
+    publisher._redis = Broken()
+    with pytest.raises(RuntimeError, match="ours"):
+        drive(publisher.publish({"a": [Part(partition=0, epoch=1)]}))

@@ -1,11 +1,14 @@
 """What the doctor concludes from facts."""
 
+from typing import Any
+
 import pytest
 
 from cli.doctor import findings
 from cli.doctor.findings import GatewayFacts, RedisFacts, Sample
 from cli.outputs import Finding
-from streams.lag import GroupLag, PartitionLag
+from schemas.bus import Deleted, StandsStill, WorkerLease
+from streams.lag import GroupLag, Owner, PartitionLag
 
 DAY = 86_400_000
 
@@ -143,3 +146,40 @@ def test_gateways() -> None:
 def test_open_files() -> None:
     assert findings.judge_files(1_024, 18_000).level == "warn"
     assert findings.judge_files(20_000, 18_000).level == "ok"
+
+
+def partition(**fields: Any) -> PartitionLag:
+    known = {"topic": "t", "partition": 0, "first": 0, "end": 9, "committed": 5, "oldest": 0, "owner": OWNER}
+    return PartitionLag(**{**known, **fields})
+
+
+OWNER = Owner("m", "w1", "/10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("one", "before", "found"),
+    [
+        (partition(), 5, 1),
+        (partition(), 4, 0),
+        (partition(owner=None), 5, 0),
+        (partition(end=5), 5, 0),
+        (partition(oldest=50_000), 5, 0),
+        (partition(committed=None), 0, 1),
+    ],
+    ids=["stands", "goes on", "nobody owns it", "nothing waits", "not for long", "from the beginning"],
+)
+def test_a_partition_that_stands_still_with_an_owner_is_a_failure(one: PartitionLag, before: int, found: int) -> None:
+    judged = findings.judge_standing({("t", 0): before}, GroupLag("g", "Stable", [one]), 60_000)
+    assert levels(judged) == ["FAIL"] * found
+
+
+def test_what_workers_say_of_themselves_is_judged() -> None:
+    well = WorkerLease("w1", 4)
+    ill = WorkerLease(
+        "w2", 4, [StandsStill("t", 2, 7, 41.0, "StoreAway: away")], [Deleted("t", 3, 10, 14, 0)]
+    )  # fmt: skip
+    fine, stands, deleted = findings.judge_workers([well, ill])
+    assert fine.line() == "ok    worker w1: 4 partitions, none stands still"
+    assert stands.level == deleted.level == "FAIL"
+    assert "t:2@7 has been tried for 41 s: StoreAway: away" in stands.text
+    assert "5 records were deleted before they were processed (t:3, offsets 10 to 14)" in deleted.text

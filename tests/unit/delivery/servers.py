@@ -16,9 +16,9 @@ from redis.exceptions import ConnectionError as NoRedis
 
 from schemas.errors import StoreError
 from schemas.rows import RECENT, Append, Cursor, Device, Head, Range, Row, Standing
+from streams.failures import OUTSIDE
 from streams.partitions import home_partition
 from streams.producer import Emit
-from streams.runner import OUTSIDE
 
 PARTITIONS = 2
 BEATS = "gateways"
@@ -195,7 +195,7 @@ class Pipeline:
     def publish(self, channel: str, data: bytes) -> None:
         self._wanted.append((channel, data))
 
-    async def execute(self) -> list[int]:
+    async def execute(self, *, raise_on_error: bool = True) -> list[int]:
         await pause()
         return [await self._redis.publish(channel, data) for channel, data in self._wanted]
 

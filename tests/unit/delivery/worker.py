@@ -20,10 +20,11 @@ from agents.statuses import Statuses
 from agents.waiting import Budgets
 from schemas.errors import StoreError
 from schemas.logs import LANES
+from streams.failures import OUTSIDE
 from streams.inbox import LogState
 from streams.limits import Limit
 from streams.progress import Admission, Progress
-from streams.runner import OUTSIDE, Batch
+from streams.runner import Batch
 from tables.connections import ConnectionTable
 from tables.logs import LogTable
 from telemetry.worker import WorkerMetrics

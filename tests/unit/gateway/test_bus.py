@@ -4,16 +4,17 @@ import asyncio
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as ClosedError
 
 from gateway.bus import Lease, Replies, Subscription
 from schemas.errors import TocsinError
 
 
 class ClosedUnder:
-    """A connection that Redis has just closed: uvloop does not say so with an error of connections."""
+    """A connection that Redis has just closed, as `links.redis.guard` lets it fail."""
 
     async def fail(self, *_: Any, **__: Any) -> None:
-        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+        raise ClosedError("the connection was closed")
 
     set = delete = publish = connect = fail
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import StoreError
+from schemas.errors import StoreError, StoreRefused
 from store.sqlite_writer import GROUP, Writer
 
 
@@ -94,7 +94,7 @@ async def test_bad_work_fails_alone(writer: Writer) -> None:
     go.set()
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [results[number] for number in (0, 2, 4)] == [1, 2, 3]
-    assert [type(results[number]) for number in (1, 3)] == [StoreError, StoreError]
+    assert [type(results[number]) for number in (1, 3)] == [StoreRefused, StoreRefused]
     assert await writer.run(lambda c: c.execute("SELECT x FROM t ORDER BY x").fetchall()) == [(1,), (2,), (3,)]
 
 
@@ -102,9 +102,8 @@ async def test_any_error_of_a_work_reaches_its_caller_and_the_thread_goes_on(wri
     def work(_: sqlite3.Connection) -> None:
         raise LookupError("broken")
 
-    with pytest.raises(StoreError, match="broken") as caught:
+    with pytest.raises(LookupError, match="broken"):
         await writer.run(work)
-    assert isinstance(caught.value.__cause__, LookupError)
     assert await writer.run(Insert(1)) == 1
 
 

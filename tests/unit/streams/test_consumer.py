@@ -36,6 +36,9 @@ class Watcher:
     def tore(self, sources: set[TP]) -> None:
         """Do nothing: the consumer logs it."""
 
+    def deleted(self, tp: TP, first: int, last: int) -> None:
+        self.told.append((tp, first, last))
+
     async def took_over(self, partitions: set[int]) -> None:
         self.told.append(partitions)
 
@@ -55,7 +58,7 @@ class Kafka:
         self.commits: list[dict[TP, int]] = []
         self.committed: dict[TP, int | None] = {SOURCE: 0}
         self.takes_commits = True
-        self.end = 100
+        self.first, self.end = 0, 100
         consumer.watcher = Watcher()
         consumer.callback = self.callback
         self.room = False
@@ -98,7 +101,7 @@ class Kafka:
         return self.committed
 
     async def earliest_offsets(self, *tps: TP) -> Mapping[TP, int]:
-        return dict.fromkeys(tps, 7)
+        return dict.fromkeys(tps, self.first)
 
     def assignment(self) -> set[TP]:
         return set(self.committed)
@@ -153,7 +156,7 @@ async def test_records_are_delivered_in_order_from_the_committed_offset(consumer
 
 
 async def test_a_partition_without_a_commit_is_read_from_its_beginning(kafka: Kafka) -> None:
-    kafka.committed = {SOURCE: None}
+    kafka.committed, kafka.first = {SOURCE: None}, 7
     await kafka.assign()
     assert kafka.seeks == [{SOURCE: 7}]
 
@@ -180,6 +183,39 @@ async def test_a_hole_is_read_again_before_it_is_believed(kafka: Kafka) -> None:
     assert kafka.seeks == [{SOURCE: 0}]
     await kafka.fetch(SOURCE, 4, 5)
     assert kafka.delivered == [(SOURCE, 4), (SOURCE, 5)]
+
+
+async def test_what_was_deleted_while_no_worker_ran_is_passed_over_said_and_committed(
+    consumer: Consumer, kafka: Kafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    kafka.committed, kafka.first = {SOURCE: 3}, 7
+    await kafka.assign()
+    assert kafka.seeks == [{SOURCE: 7}]
+    assert (SOURCE, 3, 6) in consumer.watcher.told  # type: ignore[union-attr]  # the one of these tests
+    assert "notes:0: Kafka deleted the records 3 to 6 (4) before they were processed" in caplog.text
+    await consumer.commit()
+    assert kafka.commits == [{SOURCE: 7}], "else it would be counted again by the next owner"
+
+
+async def test_what_is_deleted_while_it_is_waited_for_is_passed_over_and_said(consumer: Consumer, kafka: Kafka) -> None:
+    await kafka.assign()
+    await kafka.fetch(SOURCE, 0, 1)
+    kafka.first = 9
+    await kafka.fetch(SOURCE, 9, 10)
+    assert (SOURCE, 2, 8) in consumer.watcher.told  # type: ignore[union-attr]  # the one of these tests
+    assert kafka.seeks[-1] == {SOURCE: 9}
+    await kafka.fetch(SOURCE, 9, 10)
+    assert [offset for _, offset in kafka.delivered] == [0, 1, 9, 10]
+
+
+async def test_what_is_deleted_to_the_end_is_passed_over_although_nothing_comes(
+    consumer: Consumer, kafka: Kafka
+) -> None:
+    await kafka.assign()
+    await kafka.fetch(SOURCE, 0, 1)
+    kafka.first = kafka.end = 9
+    await consumer._nothing_came({SOURCE}, consumer.assignment_epoch)
+    assert (SOURCE, 2, 8) in consumer.watcher.told  # type: ignore[union-attr]  # the one of these tests
 
 
 async def test_the_last_fetch_is_read_again_if_it_got_lost(consumer: Consumer, kafka: Kafka) -> None:

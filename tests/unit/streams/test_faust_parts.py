@@ -96,6 +96,7 @@ def test_every_method_that_looks_overridden_is() -> None:
         "track", "ack_all", "ack_through", "abandon", "_stop_all_flow", "_next_epoch", "_torn", "_drain_once",
         "_deliver", "_deliver_all", "_deliver_each", "_deliver_one", "_read_again", "_recover", "_nothing_came",
         "_without_changelogs", "_check_ends", "_end",
+        "_beginnings", "_look_for_deleted", "_skip_deleted", "on_deleted",
     }  # fmt: skip
     assert own - new == set(OVERRIDDEN)
     assert not any(hasattr(driver.Consumer, name) for name in new)

@@ -1,21 +1,25 @@
 """The micro-batch shell: what it takes, when it acks, when it tries again, when it gives up."""
 
 import asyncio
+import errno
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
+from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from schemas.errors import StoreError
+from schemas.errors import StoreAway, StoreBarred, StoreBroken, StoreError, StoreRefused
 from streams import runner as module
 from streams.limits import Limit
 from streams.runner import BATCH_BYTES, LARGEST_BATCH, SMALLEST_BATCH, Batch, Runner, Slice
+from streams.stalls import Stalls
 from streams.turnstile import Turnstile
 from telemetry.watchdog import Watch
 from telemetry.worker import WorkerMetrics
@@ -25,12 +29,23 @@ class Queue:
     """A stream's queue that ends as Faust ends it."""
 
     def __init__(self) -> None:
+        self._offsets = count()
         self._items: deque[Any] = deque()
         self._changed = asyncio.Event()
         self.ended = False
 
     def put(self, *values: Any, generation: int = 1) -> list[Any]:
-        messages = [SimpleNamespace(value=value, generation_id=generation) for value in values]
+        messages = [
+            SimpleNamespace(
+                value=value,
+                generation_id=generation,
+                topic="topic",
+                partition=0,
+                offset=next(self._offsets),
+                tp=TP("topic", 0),
+            )
+            for value in values
+        ]
         self._items.extend(messages)
         self._changed.set()
         return messages
@@ -97,13 +112,19 @@ class Running:
         self.app = App()
         self.queue = Queue()
         self.turnstile = Turnstile()
+        self.stalls = Stalls()
+        self.rejected: list[tuple[Any, str]] = []
         metrics = WorkerMetrics(CollectorRegistry())
         self.runner = Runner(
             self.app, self.turnstile, handler, name="agent", priority=1, seconds=10.0, metrics=metrics,
-            watch=watch,
+            watch=watch, reject=self.reject, stalls=self.stalls,
         )  # fmt: skip
         stream = SimpleNamespace(channel=SimpleNamespace(queue=self.queue, get_topic_name=lambda: "topic"))
         self.task: asyncio.Task[None] = asyncio.create_task(self.runner(stream))
+
+    async def reject(self, message: Any, refusal: Exception) -> None:
+        assert message not in self.app.acked
+        self.rejected.append((message, str(refusal)))
 
     async def finish(self) -> None:
         """Let it do what waits and end."""
@@ -189,7 +210,17 @@ async def test_records_of_an_assignment_that_has_ended_are_left_out() -> None:
     assert seen == running.app.tracked == running.app.acked == new
 
 
-@pytest.mark.parametrize("failure", [StoreError("away"), OSError("away"), TimeoutError(), ConnectionError()])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        StoreAway("away"),
+        StoreBarred("not let in"),
+        StoreError("who knows"),
+        OSError("away"),
+        TimeoutError(),
+        ConnectionError(),
+    ],
+)
 async def test_while_a_server_is_away_the_same_batch_is_handled_again(failure: Exception) -> None:
     tries: list[Batch] = []
 
@@ -243,6 +274,7 @@ async def test_any_other_failure_ends_the_worker_and_acks_nothing() -> None:
     ("error", "stuck"),
     [
         pytest.param(StoreError("away"), None, id="a store that is away is waited for"),
+        pytest.param(TopicAuthorizationFailedError("t"), None, id="what an operator has to mend is waited for"),
         pytest.param(KafkaTimeoutError("no offsets"), "agent", id="whether Kafka is away others ask"),
     ],
 )
@@ -416,3 +448,186 @@ async def test_a_limit_leaves_records_in_kafka(monkeypatch: pytest.MonkeyPatch) 
     running.queue.put(*[b"1"] * 30)
     await running.finish()
     assert 1.9 < sum(pauses) <= 2.0  # 10 at once, 20 more in two seconds
+
+
+def refusing(*bad: bytes) -> tuple[Handler, list[list[bytes]]]:
+    """Return a handler that is refused where one of these values is in the batch, and what it was given."""
+    tries: list[list[bytes]] = []
+
+    async def handle(batch: Batch) -> None:
+        tries.append([message.value for message in batch.messages])
+        if found := {*bad}.intersection(tries[-1]):
+            raise StoreRefused(f"too large: {sorted(found)}")
+
+    return handle, tries
+
+
+async def test_a_refused_batch_is_halved_until_the_one_record_is_found() -> None:
+    handle, tries = refusing(b"5")
+    running = Running(handle)
+    messages = running.queue.put(*[str(n).encode() for n in range(8)])
+    await running.finish()
+    assert running.rejected == [(messages[5], "too large: [b'5']")]
+    assert running.app.acked == messages, "in order, and the dead letter before the ack"
+    assert not running.app.abandoned
+    assert not running.app.crashes
+    assert tries == [
+        [b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7"], [b"0", b"1", b"2", b"3"], [b"4", b"5", b"6", b"7"],
+        [b"4", b"5"], [b"4"], [b"5"], [b"5"], [b"6", b"7"],
+    ]  # fmt: skip
+
+
+@given(st.integers(1, 1_000), st.sets(st.integers(0, 999), max_size=5))
+def test_to_find_what_is_refused_takes_few_tries_and_no_pause(records: int, bad: set[int]) -> None:
+    async def run() -> None:
+        found = {n for n in bad if n < records}
+        handle, tries = refusing(*[str(n).encode() for n in found])
+        running = Running(handle)
+        running.runner._slice.limit = records
+        messages = running.queue.put(*[str(n).encode() for n in range(records)])
+        begun = asyncio.get_running_loop().time()
+        await running.finish()
+        assert asyncio.get_running_loop().time() - begun < 5
+        assert [message for message, _ in running.rejected] == [messages[n] for n in sorted(found)]
+        assert running.app.acked == messages
+        assert len(tries) <= 1 + len(found) * (2 * (records.bit_length() + 1) + 1)
+
+    asyncio.run(run())
+
+
+async def test_a_refusal_between_two_outages_is_found_all_the_same() -> None:
+    handle, _ = refusing(b"1")
+    calls = 0
+
+    async def shaky(batch: Batch) -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 2:
+            raise StoreAway("away")
+        await handle(batch)
+
+    running = Running(shaky)
+    messages = running.queue.put(b"0", b"1", b"2")
+    await running.finish()
+    assert [message for message, _ in running.rejected] == [messages[1]]
+    assert running.app.acked == messages
+
+
+async def test_what_is_refused_once_and_then_taken_is_no_dead_letter() -> None:
+    tries = 0
+
+    async def handle(_: Batch) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise StoreRefused("damaged on its way")
+
+    running = Running(handle)
+    messages = running.queue.put(b"1")
+    await running.finish()
+    assert not running.rejected
+    assert running.app.acked == messages
+
+
+async def test_a_dead_letter_that_kafka_does_not_take_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle, _ = refusing(b"1")
+    running = Running(handle)
+    reject, tries = running.reject, 0
+
+    async def later(message: Any, refusal: Exception) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise StoreBarred("no dead letters")
+        await reject(message, refusal)
+
+    monkeypatch.setattr(running.runner, "_reject", later)
+    messages = running.queue.put(b"1")
+    await running.finish()
+    assert tries == 3
+    assert running.app.acked == messages
+
+
+async def test_what_is_left_of_a_halved_batch_is_given_up_with_the_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handle(batch: Batch) -> None:
+        if len(batch.messages) > 1:
+            raise StoreRefused("one of them")
+        if batch.messages[0] is messages[1]:
+            running.app.assignment_epoch += 1
+            raise StoreAway("away")
+
+    running = Running(handle)
+    messages = running.queue.put(b"0", b"1", b"2", b"3")
+    monkeypatch.setattr(running.app, "ack_all", lambda some, _: running.app.acked.extend(some))  # of the epoch before
+    await running.finish()
+    assert running.app.acked == messages[:1]
+    assert sorted(m.offset for m in running.app.abandoned) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "broken"), StoreBroken("broken")]
+)
+async def test_a_failing_disk_ends_the_worker_in_one_line(failure: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    async def handle(_: Batch) -> None:
+        raise failure
+
+    running = Running(handle)
+    running.queue.put(b"1")
+    with pytest.raises(type(failure)):
+        await asyncio.wait_for(running.task, 5)
+    assert running.app.crashes == [failure]
+    assert not running.app.acked
+    (line,) = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert line.exc_info is None
+
+
+async def test_work_beside_the_turnstile_that_is_refused_holds_nothing_up() -> None:
+    async def work() -> None:
+        raise StoreRefused("nobody can read it")
+
+    async def handle(batch: Batch) -> None:
+        batch.hold(batch.messages, work)
+
+    running = Running(handle)
+    messages = running.queue.put(b"1")
+    await running.finish()
+    assert running.app.acked == messages
+    assert not running.rejected
+
+
+async def test_a_server_that_is_away_for_hours_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    tries = 0
+
+    async def handle(_: Batch) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 20:
+            raise StoreAway("away" if tries < 10 else "away, and otherwise")
+
+    running = Running(handle)
+    running.queue.put(b"1")
+    await running.finish()
+    assert [r.getMessage().partition(": ")[2] for r in caplog.records if "trying again" in r.message] == [
+        "StoreAway: away; trying again", "StoreAway: away, and otherwise; trying again",
+    ]  # fmt: skip
+
+
+async def test_a_record_that_is_tried_for_too_long_is_told_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    there = False
+
+    async def handle(_: Batch) -> None:
+        if not there:
+            raise StoreAway("away")
+
+    running = Running(handle)
+    running.queue.put(b"0", b"1")
+    await until(lambda: running.stalls._works)
+    await until(lambda: any(w.found for w in running.stalls._works.values()))
+    assert running.stalls.look(29.0) == []
+    (stall,) = running.stalls.look(1.0)
+    assert str(stall) == "topic:0@0 (StoreAway: away)"
+    assert running.stalls.look(60.0) == [], "once"
+    there = True
+    await running.finish()
+    assert "topic:0@0 goes on again after 90 s" in caplog.text
+    assert running.stalls.standing() == []

@@ -7,12 +7,13 @@ import psutil
 import pytest
 import rocksdict
 
+from schemas.errors import DiskError
 from streams.app import make_app
 from streams.connections import Place
 from streams.producer import BatchProducer, Emit, Written
 from streams.settings import Settings
 from tables.connections import ConnectionTable
-from tables.failures import DiskFull, TableBroken
+from tables.failures import DiskFull, TableBroken, failure
 from tables.rocks import RocksTable
 
 
@@ -218,3 +219,19 @@ def test_a_hundred_partitions_with_little_in_them_do_not_write_files_all_the_tim
         table.recover(partition, [cast("Any", Emit("changelog", b"key", b"value"))], 0)
         table.recover(partition, [cast("Any", Emit("changelog", b"other", bytes(4096)))], 1)
     assert not list(tmp_path.rglob("*.sst"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "IO error: Input/output error: While pread",
+        "IO error: Read-only file system: While open a file",
+        "IO error: Disk quota exceeded: While appending to file",
+        "IO error: No space left on device: While appending to file",
+    ],
+)
+def test_a_disk_that_fails_is_said_whatever_the_reason(said: str) -> None:
+    assert isinstance(failure(Path("/data/sums"), Exception(said)), DiskError)
+    assert failure(Path("/data/sums"), ValueError("ours")) is None
+    locked = Exception("IO error: While lock file: /data/sums/LOCK: Resource temporarily unavailable")
+    assert failure(Path("/data/sums"), locked) is None, "it is waited for"
