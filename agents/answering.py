@@ -217,7 +217,9 @@ class Answering:
         """Send what was planned; return how many bytes of rows it took."""
         rows = await self._read(plan.ranges)
         now_ms = round(now * 1000)
-        parts = plan.fanout(rows, now_ms).parts()
+        wanted = plan.looked_at(rows, now_ms)
+        expiries = dict(zip(wanted, await self._store.expiries(wanted), strict=True)) if wanted else {}
+        parts = plan.fanout(rows, now_ms, expiries).parts()
         await self._producer.emit(
             [
                 status
@@ -243,7 +245,7 @@ class Answering:
             if state is None or state.seq < claimed.get(key, 0):
                 missing.append(key)
             else:
-                heads[key] = Head(seq=state.seq, src=state.src, n=state.n)
+                heads[key] = state.head()
         if missing:
             heads |= await self._store.heads(missing, recent=0)
         return heads

@@ -11,7 +11,8 @@ from schemas.bus import GAP, Answer, Delivery, LogOpening, Opening, Run
 from schemas.logs import INBOX_LOGS, log_key
 from schemas.records import Announce, Connected, SyncRequest
 from schemas.rows import Head, Range, Row
-from streams.connections import Cursors, read_mark, start_of, stored_cursor, unread, window
+from streams.connections import Cursors, read_mark, start_of, stored_cursor, window
+from streams.unread import Unread
 
 WINDOW: Final = 200  # entries of a log that are sent with the opening, unasked
 WINDOW_BYTES: Final = 256 * 1024  # bytes of frames in one answer
@@ -19,6 +20,7 @@ PIECE: Final = 32  # requests that are answered together at first
 LARGEST_PIECE: Final = 256
 PIECE_BYTES: Final = 4 * 1024 * 1024  # bytes of rows that are read for one piece, about
 PIECE_ROWS: Final = 512  # rows of a piece that has more than one request: some 50 ms of a worker
+WHOLE_ROW: Final = 4  # expiries that cost as much to read as a row
 
 
 class Asking(msgspec.Struct, frozen=True):
@@ -134,6 +136,7 @@ class Plan:
         self.costs: defaultdict[str, int] = defaultdict(int)  # by user: rows that are sent, at most
         self.ranges = sorted(set(self._ranges()), key=lambda r: (r.log, r.first))
         self.rows = sum(wanted.last - wanted.first + 1 for wanted in self.ranges)  # to read, at most
+        self.rows += sum(max(0, each.most) for each in self._counted()) // WHOLE_ROW
 
     def _cursors_of(self, said: Connected) -> Cursors:
         return self._cursors[said.user, said.device]
@@ -160,11 +163,9 @@ class Plan:
         last = min(self._heads[key].seq, after + limit)
         return Range(key, after + 1, last) if last > after else None
 
-    def _read_mark(self, said: Connected, log: str) -> Range | None:
-        """Return the row whose count tells how much is unread, if a row is needed for that."""
+    def _unread(self, said: Connected, log: str) -> Unread:
         key = log_key(log, said.user)
-        read = read_mark(self._cursors_of(said), log)
-        return Range(key, read, read) if 0 < read < self._heads[key].seq else None
+        return Unread(key, self._heads[key], read_mark(self._cursors_of(said), log))
 
     def _ranges(self) -> Iterable[Range]:
         for _, said in self.asked.connected:
@@ -172,7 +173,9 @@ class Plan:
                 after, _ = self._start(said, log)
                 wanted = self._window(said.user, log, after, self._first(said))
                 self._charge(said.user, wanted)
-                yield from filter(None, (wanted, self._read_mark(said, log)))
+                if wanted:
+                    yield wanted
+                yield from self._unread(said, log).rows()
         for _, _, sync in self.asked.syncs:
             if found := self._window(sync.user, sync.log, sync.after, sync.limit):
                 self._charge(sync.user, found)
@@ -187,11 +190,18 @@ class Plan:
     def _charge(self, user: str, wanted: Range | None) -> None:
         self.costs[user] += wanted.last - wanted.first + 1 if wanted else 0
 
-    def fanout(self, rows: Mapping[Range, list[Row]], now_ms: int) -> Fanout:
+    def _counted(self) -> set[Unread]:
+        return {self._unread(said, log) for _, said in self.asked.connected for log in INBOX_LOGS}
+
+    def looked_at(self, rows: Mapping[Range, list[Row]], now_ms: int) -> list[Range]:
+        """Return the ranges whose expiries are needed as well, to say how much is unread."""
+        return [found for each in self._counted() if (found := each.looked_at(rows, now_ms))]
+
+    def fanout(self, rows: Mapping[Range, list[Row]], now_ms: int, expiries: Mapping[Range, list[int]]) -> Fanout:
         """Return what goes to the gateways."""
         fanout = Fanout(dict(self.asked.epochs))
         for partition, said in self.asked.connected:
-            self._open(fanout, partition, said, rows, now_ms)
+            self._open(fanout, partition, said, rows, now_ms, expiries)
         for partition, gateway, sync in self.asked.syncs:
             head = self._heads[log_key(sync.log, sync.user)].seq
             runs = self._runs(sync.user, sync.log, sync.device, sync.after, sync.limit, rows, now_ms)
@@ -204,16 +214,20 @@ class Plan:
         return fanout
 
     def _open(
-        self, fanout: Fanout, partition: int, said: Connected, rows: Mapping[Range, list[Row]], now_ms: int
+        self,
+        fanout: Fanout,
+        partition: int,
+        said: Connected,
+        rows: Mapping[Range, list[Row]],
+        now_ms: int,
+        expiries: Mapping[Range, list[int]],
     ) -> None:
         logs: list[LogOpening] = []
         runs: list[Run] = []
         for log in INBOX_LOGS:
             after, notice = self._start(said, log)
             head = self._heads[log_key(log, said.user)]
-            mark = self._read_mark(said, log)
-            found = rows.get(mark, []) if mark else []
-            count = unread(head, read_mark(self._cursors_of(said), log), found[0].n if found else None)
+            count = self._unread(said, log).total(rows, expiries, now_ms)
             logs.append(LogOpening(log=log, after=after, head=head.seq, unread=count, notice=notice))
             if self._first(said):
                 runs += self._runs(said.user, log, said.device, after, WINDOW, rows, now_ms)

@@ -10,6 +10,7 @@ import msgspec
 
 from agents.fanout import Fanout, by_gateway, sendings
 from agents.parts import Parts
+from agents.takeover import Wanted, heads_of
 from agents.work import LogWork, Work
 from schemas.bus import GAP, Delivery, Run
 from schemas.errors import BadRecord, Kind
@@ -168,8 +169,8 @@ class InboxAgent:
             self._apply(work, one, verdicts)
 
     async def _ask(self, logs: list[LogWork], epochs: Mapping[int, int]) -> None:
-        """Read the heads and last marks of logs from the store."""
-        heads = await self._store.heads([one.key for one in logs])
+        """Read the heads and last marks of logs from the store, and make this worker's own what is judged by them."""
+        heads = await heads_of(self._store, {one.key: Wanted(epochs[one.partition], one.records) for one in logs})
         found = [(one.partition, heads[one.key], one.records) for one in logs]
         await self._sources.check(self._lane.topic, self._lane.incarnation, found)
         for one in logs:

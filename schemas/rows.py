@@ -24,6 +24,8 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     frame    the text frame that clients are sent
     skip     why no device is sent it (a reason of the frame `skip`), empty: it is shown
     tat      the log's rate clock after it, µs since 1970 (`streams.limits`)
+    expiring running count of the countable entries up to this one that expire
+    latest   the latest `expires` of those
     """
 
     seq: int
@@ -37,10 +39,16 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     frame: bytes
     skip: str = ""
     tat: int = 0
+    expiring: int = 0
+    latest: int = 0
 
     def mark(self) -> "Mark":
         """Return what of the row decides about records to come."""
         return Mark(self.seq, self.src, self.n, self.key, self.digest, self.skip, self.tat)
+
+    def head(self, recent: "tuple[Mark, ...]") -> "Head":
+        """Return the head of a log that ends with this row; `recent` are the marks of its last rows, newest first."""
+        return Head(self.seq, self.src, self.n, recent, self.expiring, self.latest)
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -56,12 +64,14 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """The end of a log: its last seq and source position, its count, and the marks of its last rows, newest first."""
+    """The end of a log: what its last row says, and the marks of its last rows, newest first."""
 
     seq: int = 0
     src: int = 0
     n: int = 0
     recent: tuple[Mark, ...] = ()
+    expiring: int = 0
+    latest: int = 0
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
@@ -70,6 +80,15 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     log: str
     epoch: int
     rows: list[Row]
+
+
+class Rewrite(msgspec.Struct, frozen=True, gc=False):
+    """Rows of a log with first <= seq <= last, and its head, to be written again as they are under an epoch."""
+
+    log: str
+    epoch: int
+    first: int
+    last: int
 
 
 class Range(msgspec.Struct, frozen=True, gc=False):

@@ -20,18 +20,20 @@ FEW: Final = 4  # logs: a request costs a node as much as some rows
 STATEMENT_BYTES: Final = 160  # of a row beside its texts and blobs, about
 
 PUT_ROW: Final = """
-INSERT INTO log_rows (log, bucket, seq, src, n, key, digest, ts, expires, device, frame, skip, tat)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+INSERT INTO log_rows (log, bucket, seq, src, n, key, digest, ts, expires, device, frame, skip, tat, expiring, latest)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
 PUT_LAST_ROW: Final = """
 INSERT INTO log_rows (
-    log, bucket, seq, src, n, key, digest, ts, expires, device, frame, skip, tat, head_seq, head_src, head_n
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+    log, bucket, seq, src, n, key, digest, ts, expires, device, frame, skip, tat, expiring, latest,
+    head_seq, head_src, head_n, head_expiring, head_latest
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
 
 # A value is written as its size and its bytes; these are some that follow each other, up to the size of the next.
 _PLACE: Final = struct.Struct(">iqiqiqi").pack  # seq, src, n, the size of key
 _TIMES: Final = struct.Struct(">iqiqi").pack  # ts, expires, the size of device
-_LAST: Final = struct.Struct(">iq").pack  # tat or the epoch
-_HEAD: Final = struct.Struct(">iqiqiq").pack  # head_seq, head_src, head_n
+_TAIL: Final = struct.Struct(">iqiqiq").pack  # tat, expiring, latest
+_HEAD: Final = struct.Struct(">iqiqiqiqiq").pack  # head_seq, head_src, head_n, head_expiring, head_latest
+_EPOCH: Final = struct.Struct(">iq").pack
 _ROW_VALUES: Final = short(PUT_ROW.count("?"))
 _LAST_ROW_VALUES: Final = short(PUT_LAST_ROW.count("?"))
 
@@ -47,8 +49,8 @@ class Segment:
     def __init__(self, append: Append, rows: Sequence[Row], size: int) -> None:
         last = rows[-1]
         self.key, begin = _keys(append.log, bucket_of(last.seq))
-        epoch = _LAST(8, append.epoch)
-        head = _HEAD(8, last.seq, 8, last.src, 8, last.n)
+        epoch = _EPOCH(8, append.epoch)
+        head = _HEAD(8, last.seq, 8, last.src, 8, last.n, 8, last.expiring, 8, last.latest)
         self.written = [b"".join((_ROW_VALUES, begin, *_columns(row), epoch)) for row in rows[:-1]]
         self.written.append(b"".join((_LAST_ROW_VALUES, begin, *_columns(last), head, epoch)))
         self.rows = len(rows)
@@ -159,10 +161,10 @@ def _size(log: str, row: Row) -> int:
 
 
 def _columns(row: Row) -> tuple[bytes, ...]:
-    """Return the values from `seq` to `tat`, each after its size."""
+    """Return the values from `seq` to `latest`, each after its size."""
     key, device, skip = row.key.encode(), row.device.encode(), row.skip.encode()
     return (
         _PLACE(8, row.seq, 8, row.src, 8, row.n, len(key)), key, integer(len(row.digest)), row.digest,
         _TIMES(8, row.ts, 8, row.expires, len(device)), device, integer(len(row.frame)), row.frame,
-        integer(len(skip)), skip, _LAST(8, row.tat),
+        integer(len(skip)), skip, _TAIL(8, row.tat, 8, row.expiring, 8, row.latest),
     )  # fmt: skip

@@ -9,7 +9,7 @@ within a bucket. (To be taken for the owner it would have to fill a whole bucket
 former owner wrote it, so the search goes down from it; it also looks one up when the bucket it names is full.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from store.port import Range
@@ -26,6 +26,16 @@ class End(NamedTuple):
     seq: int
     src: int
     n: int
+    expiring: int = 0
+    latest: int = 0
+
+
+def end_of(values: Sequence[int | None]) -> End | None:
+    """Return a head as it was read, None if there is none; rows older than migration 0003 say less."""
+    epoch, seq, src, n, expiring, latest = values
+    if epoch is None or seq is None or src is None or n is None:
+        return None
+    return End(epoch, seq, src, n, expiring or 0, latest or 0)
 
 
 def bucket_of(seq: int) -> int:

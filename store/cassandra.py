@@ -19,31 +19,37 @@ from cassandra.protocol import ErrorMessage
 
 from schemas.errors import StoreAway, StoreRefused
 from store.batches import PUT_LAST_ROW, PUT_ROW, Group, batch, new_buckets, rounds
-from store.buckets import End, is_full, is_short, last_end, pieces, window
+from store.buckets import End, end_of, is_full, is_short, last_end, pieces, window
 from store.cassandra_migrations import pending
 from store.cluster import Address, connect
 from store.cursors import PUT_DELIVERED, PUT_READ, cursor_batches
 from store.devices import packed_starts, unpacked_starts
 from store.migration import IDENTITY, refuse_if_behind
-from store.port import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Mark, Range, Row, Standing
+from store.port import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Mark, Range, Rewrite, Row, Standing
 from store.requests import Request, Requests, Rows
+from store.rewriting import PUT_HEAD, Seen, heads_again, places, rows_again
 
 CLAIMS: Final = 20  # attempts of a claim against others that claim at the same time
 WITNESS: Final = "tocsin/witness"  # a log and a user that nobody has; what is written of it says nothing
+LOOKS: Final = 3  # at rows that a former owner writes meanwhile
 MISFIT: Final = "a value does not fit its column: {}"
 
 _STATEMENTS: Final = {
     "put_row": PUT_ROW,
     "put_last_row": PUT_LAST_ROW,
     "put_bucket": "UPDATE log_rows USING TIMESTAMP ? SET last_bucket = ? WHERE log = ? AND bucket = 0",
+    "put_head": PUT_HEAD,
     "end": """
-        SELECT last_bucket, WRITETIME(head_seq), head_seq, head_src, head_n
+        SELECT last_bucket, WRITETIME(head_seq), head_seq, head_src, head_n, head_expiring, head_latest
         FROM log_rows WHERE log = ? AND bucket = ? LIMIT 1""",
     "marks": """
         SELECT seq, src, n, key, digest, skip, tat
         FROM log_rows WHERE log = ? AND bucket = ? AND seq >= ? AND seq <= ? ORDER BY seq ASC""",
     "rows": """
-        SELECT head_seq, seq, src, n, key, digest, ts, expires, device, frame, skip, tat
+        SELECT head_seq, seq, src, n, key, digest, ts, expires, device, frame, skip, tat, expiring, latest
+        FROM log_rows WHERE log = ? AND bucket = ? AND seq >= ? AND seq <= ? ORDER BY seq ASC""",
+    "expiries": """
+        SELECT head_seq, seq, expires, device, skip
         FROM log_rows WHERE log = ? AND bucket = ? AND seq >= ? AND seq <= ? ORDER BY seq ASC""",
     "claim": "UPDATE owners SET epoch = ?, owner = ? WHERE stream = ? AND part = ? IF epoch < ?",
     "first_claim": "INSERT INTO owners (stream, part, epoch, owner) VALUES (?, ?, ?, ?) IF NOT EXISTS",
@@ -121,9 +127,9 @@ class CassandraStore:
         asked = [(wanted.log, *piece) for wanted in ranges for piece in pieces(wanted)]
         marks: dict[str, list[Mark]] = {wanted.log: [] for wanted in ranges}
         for (log, *_), found in zip(asked, await self._ask("marks", asked), strict=True):
-            marks[log].extend([Mark(*_filled(row)) for row in found])
+            marks[log].extend([Mark(*(*before, skip or "", tat or 0)) for *before, skip, tat in found])
         return {
-            log: Head(end.seq, end.src, end.n, tuple(reversed(marks[log]))) if end else Head()
+            log: Head(end.seq, end.src, end.n, tuple(reversed(marks[log])), end.expiring, end.latest) if end else Head()
             for log, end in ends.items()
         }
 
@@ -139,16 +145,36 @@ class CassandraStore:
         for groups in planned:
             await self._requests.run([self._batch(group) for group in groups])
 
+    async def rewrite(self, rewrites: Sequence[Rewrite]) -> None:
+        """Write rows and heads again as they are, under a higher epoch; the heads of all buckets from the first row."""
+        left = rewrites
+        for look in range(1, LOOKS + 1):
+            seen = await self._seen(left)
+            whole = [one for one in seen if look == LOOKS or not one.is_torn()]
+            rows = [row for one in whole for row in rows_again(one)]
+            await self._requests.run([Request(self._bound("put_row", row).statement, size) for row, size in rows])
+            await self._ask("put_head", [head for one in whole for head in heads_again(one)])
+            if len(whole) == len(seen):
+                return
+            left = [one.wanted for one in seen if one.is_torn()]
+
     async def read(self, ranges: Sequence[Range]) -> list[list[Row]]:
         """Return the rows of each range, by seq; what lies beyond the log's head is not shown."""
-        # bucket 0 says itself where it ends; a later one may be a former owner's; a long range is cut at the head
-        ends = await self._ends(list({wanted.log for wanted in ranges if not is_short(wanted)}))
-        asked = [(number, piece) for number, wanted in enumerate(ranges) for piece in pieces(_clipped(wanted, ends))]
-        found = await self._ask("rows", [(ranges[number].log, *piece) for number, piece in asked])
         rows: list[list[Row]] = [[] for _ in ranges]
-        for (number, _), part in zip(asked, found, strict=True):
+        for number, part in await self._pieces("rows", ranges):
             rows[number].extend(_shown(part))
         return [_dense(part) for part in rows]
+
+    async def expiries(self, ranges: Sequence[Range]) -> list[list[int]]:
+        """Return when the countable entries of each range expire (ms since 1970), without those that never do."""
+        found: list[list[int]] = [[] for _ in ranges]
+        for number, part in await self._pieces("expiries", ranges):
+            found[number].extend(
+                expires
+                for head, seq, expires, device, skip in part
+                if head is not None and seq <= head and expires and not device and not skip
+            )
+        return found
 
     async def put_cursors(self, cursors: Sequence[Cursor]) -> None:
         """Merge watermarks by max."""
@@ -201,23 +227,42 @@ class CassandraStore:
         """Note that a topic was made again; a lower number than the one noted changes nothing."""
         await self._ask("put_incarnation", [(topic, incarnation, incarnation)])
 
+    async def _seen(self, rewrites: Sequence[Rewrite]) -> list[Seen]:
+        """Return what there is of rows and heads that are to be written again."""
+        ends = await self._ends([wanted.log for wanted in rewrites])
+        rows = await self.read([Range(wanted.log, wanted.first, wanted.last) for wanted in rewrites])
+        seen = [Seen(wanted, ends[wanted.log], found) for wanted, found in zip(rewrites, rows, strict=True)]
+        asked = [(one, bucket) for one in seen for bucket in places(one)]
+        found = await self._ask("end", [(one.wanted.log, bucket) for one, bucket in asked])
+        for (one, bucket), values in zip(asked, found, strict=True):
+            one.heads[bucket] = end_of(values[0][1:]) if values else None
+        return seen
+
     async def _ask(self, name: str, values: Iterable[tuple[Any, ...]]) -> list[Rows]:
         return await self._requests.run([self._bound(name, row) for row in values])
+
+    async def _pieces(self, name: str, ranges: Sequence[Range]) -> list[tuple[int, Rows]]:
+        """Ask for ranges piece by piece; return what there is with the number of its range, in order."""
+        # bucket 0 says itself where it ends; a later one may be a former owner's; a long range is cut at the head
+        ends = await self._ends(list({wanted.log for wanted in ranges if not is_short(wanted)}))
+        asked = [(number, piece) for number, wanted in enumerate(ranges) for piece in pieces(_clipped(wanted, ends))]
+        found = await self._ask(name, [(ranges[number].log, *piece) for number, piece in asked])
+        return [(number, part) for (number, _), part in zip(asked, found, strict=True)]
 
     async def _ends(self, logs: Sequence[str]) -> dict[str, End | None]:
         """Return the head of each log, None where it has no rows."""
         ends: dict[str, End | None] = {}
         open_ends: dict[str, int] = {}  # logs whose head may lie in a later bucket than 0, and where to look
         for log, rows in zip(logs, await self._ask("end", [(log, 0) for log in logs]), strict=True):
-            last, *values = rows[0] if rows else (None, None)
-            ends[log] = end = End(*values) if len(values) > 1 and values[0] is not None else None
+            last, *values = rows[0] if rows else [None] * 7
+            ends[log] = end = end_of(values)
             if last or is_full(0, end):
                 open_ends[log] = last or 0
         while open_ends:
             asked = [(log, bucket) for log, last in open_ends.items() for bucket in window(last)]
             seen: dict[str, dict[int, End | None]] = {log: {} for log in open_ends}
             for (log, bucket), rows in zip(asked, await self._ask("end", asked), strict=True):
-                seen[log][bucket] = End(*rows[0][1:]) if rows and rows[0][1] is not None else None
+                seen[log][bucket] = end_of(rows[0][1:]) if rows else None
             ends.update({log: last_end(found) for log, found in seen.items()})
             open_ends = {log: last - 2 for log, last in open_ends.items() if ends[log] is None and last > 1}
         return ends
@@ -266,13 +311,13 @@ def _clipped(wanted: Range, ends: Mapping[str, End | None]) -> Range:
 
 def _shown(found: Rows) -> list[Row]:
     """Return the rows of a piece that lie at or below the head of its bucket."""
-    return [Row(*_filled(values)) for head, *values in found if head is not None and values[0] <= head]
+    return [_row(values) for head, *values in found if head is not None and values[0] <= head]
 
 
-def _filled(values: Sequence[Any]) -> tuple[Any, ...]:
-    """Return the columns of a row, those filled that are null in rows older than migration 0002."""
-    *before, skip, tat = values
-    return (*before, skip or "", tat or 0)
+def _row(values: Sequence[Any]) -> Row:
+    """Return a row; columns are filled that are null in rows older than migration 0002 or 0003."""
+    *before, skip, tat, expiring, latest = values
+    return Row(*(*before, skip or "", tat or 0, expiring or 0, latest or 0))
 
 
 def _dense(rows: list[Row]) -> list[Row]:

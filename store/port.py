@@ -7,11 +7,11 @@ never takes the place of one under a higher (see `claim`).
 from collections.abc import Sequence
 from typing import Protocol
 
-from schemas.rows import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Mark, Range, Row, Standing
+from schemas.rows import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Mark, Range, Rewrite, Row, Standing
 
 __all__ = [
-    "MOST_CURSORS", "RECENT", "Append", "Cursor", "Device", "Head", "Mark", "Migrations", "Range", "Row", "Standing",
-    "Store",
+    "MOST_CURSORS", "RECENT", "Append", "Cursor", "Device", "Head", "Mark", "Migrations", "Range", "Rewrite", "Row",
+    "Standing", "Store",
 ]  # fmt: skip
 
 
@@ -42,8 +42,18 @@ class Store(Protocol):
     async def append(self, batches: Sequence[Append]) -> None:
         """Write rows and heads. Repeating it changes nothing; under a lower epoch it has no effect."""
 
+    async def rewrite(self, rewrites: Sequence[Rewrite]) -> None:
+        """Write rows and heads again as they are, under a higher epoch.
+
+        What owners of lower epochs still write to these rows, or to the head of such a log, has no effect from then on.
+        Rows beyond the head are not written.
+        """
+
     async def read(self, ranges: Sequence[Range]) -> list[list[Row]]:
         """Return the rows of each range, by seq; what lies beyond the log's head is not shown."""
+
+    async def expiries(self, ranges: Sequence[Range]) -> list[list[int]]:
+        """Return when the countable entries of each range expire (ms since 1970), without those that never do."""
 
     async def put_cursors(self, cursors: Sequence[Cursor]) -> None:
         """Merge watermarks by max."""

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from schemas.errors import Kind, StoreError
 from store.devices import packed_starts, unpacked_starts
 from store.migration import IDENTITY, refuse_if_behind
-from store.port import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Mark, Range, Row, Standing
+from store.port import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Mark, Range, Rewrite, Row, Standing
 from store.sqlite_failures import failure, kind
 from store.sqlite_migrations import connect, pending
 from store.sqlite_writer import LOCK_WAIT, Writer
@@ -34,27 +34,38 @@ RETURNING epoch"""
 
 # The later of two writes under one epoch is the same row again.
 _PUT_ROW: Final = """
-INSERT INTO log_rows (log, seq, epoch, src, n, key, digest, ts, expires, device, frame, skip, tat)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO log_rows (log, seq, epoch, src, n, key, digest, ts, expires, device, frame, skip, tat, expiring, latest)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (log, seq) DO UPDATE SET
     epoch = excluded.epoch, src = excluded.src, n = excluded.n, key = excluded.key, digest = excluded.digest,
     ts = excluded.ts, expires = excluded.expires, device = excluded.device, frame = excluded.frame,
-    skip = excluded.skip, tat = excluded.tat
+    skip = excluded.skip, tat = excluded.tat, expiring = excluded.expiring, latest = excluded.latest
 WHERE excluded.epoch >= log_rows.epoch"""
 
 # A higher epoch sets the head, even back; under one epoch it only grows.
 _PUT_HEAD: Final = """
-INSERT INTO heads (log, epoch, seq, src, n) VALUES (?, ?, ?, ?, ?)
+INSERT INTO heads (log, epoch, seq, src, n, expiring, latest) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (log) DO UPDATE SET
-    epoch = excluded.epoch, seq = excluded.seq, src = excluded.src, n = excluded.n
+    epoch = excluded.epoch, seq = excluded.seq, src = excluded.src, n = excluded.n,
+    expiring = excluded.expiring, latest = excluded.latest
 WHERE (excluded.epoch, excluded.seq) > (heads.epoch, heads.seq)"""
 
-_HEAD: Final = "SELECT seq, src, n FROM heads WHERE log = ?"
+# The same as it is, under a higher epoch.
+_REWRITE_ROWS: Final = """
+UPDATE log_rows SET epoch = ?2
+WHERE log = ?1 AND seq >= ?3 AND seq <= min(?4, (SELECT seq FROM heads WHERE log = ?1)) AND epoch < ?2"""
+_REWRITE_HEAD: Final = "UPDATE heads SET epoch = ?2 WHERE log = ?1 AND epoch < ?2"
+
+_HEAD: Final = "SELECT seq, src, n, expiring, latest FROM heads WHERE log = ?"
 _MARKS: Final = """
 SELECT seq, src, n, key, digest, skip, tat FROM log_rows WHERE log = ? AND seq > ? AND seq <= ? ORDER BY seq DESC"""
 _ROWS: Final = """
-SELECT seq, src, n, key, digest, ts, expires, device, frame, skip, tat FROM log_rows
+SELECT seq, src, n, key, digest, ts, expires, device, frame, skip, tat, expiring, latest FROM log_rows
 WHERE log = ?1 AND seq >= ?2 AND seq <= min(?3, (SELECT seq FROM heads WHERE log = ?1)) ORDER BY seq"""
+_EXPIRIES: Final = """
+SELECT expires FROM log_rows
+WHERE log = ?1 AND seq >= ?2 AND seq <= min(?3, (SELECT seq FROM heads WHERE log = ?1))
+    AND expires > 0 AND device = '' AND skip = '' ORDER BY seq"""
 
 _PUT_CURSOR: Final = """
 INSERT INTO cursors (user, log, device, delivered, read) VALUES (?, ?, ?, ?, ?)
@@ -126,10 +137,20 @@ class SqliteStore:
         """Write rows and heads, all or none of this call."""
         await self._writer.run(partial(_append, batches=batches), sum(len(batch.rows) for batch in batches))
 
+    async def rewrite(self, rewrites: Sequence[Rewrite]) -> None:
+        """Write rows and heads again as they are, under a higher epoch, all or none of this call."""
+        rows = sum(max(0, wanted.last - wanted.first + 1) for wanted in rewrites)
+        await self._writer.run(partial(_rewrite, rewrites=rewrites), rows)
+
     async def read(self, ranges: Sequence[Range]) -> list[list[Row]]:
         """Return the rows of each range, by seq; what lies beyond the log's head is not shown."""
         rows = sum(max(0, wanted.last - wanted.first + 1) for wanted in ranges)
         return await self._read(partial(_ranges, ranges=ranges), short=max(rows, len(ranges)) <= SHORT_ROWS)
+
+    async def expiries(self, ranges: Sequence[Range]) -> list[list[int]]:
+        """Return when the countable entries of each range expire (ms since 1970), without those that never do."""
+        rows = sum(max(0, wanted.last - wanted.first + 1) for wanted in ranges)
+        return await self._read(partial(_expiries, ranges=ranges), short=max(rows, len(ranges)) <= SHORT_ROWS)
 
     async def put_cursors(self, cursors: Sequence[Cursor]) -> None:
         """Merge watermarks by max."""
@@ -198,14 +219,22 @@ def _append(connection: sqlite3.Connection, batches: Sequence[Append]) -> None:
         (
             (
                 batch.log, row.seq, batch.epoch, row.src, row.n, row.key, row.digest,
-                row.ts, row.expires, row.device, row.frame, row.skip, row.tat,
+                row.ts, row.expires, row.device, row.frame, row.skip, row.tat, row.expiring, row.latest,
             )
             for batch in batches
             for row in batch.rows
         ),
     )  # fmt: skip
     last = ((batch.log, batch.epoch, batch.rows[-1]) for batch in batches if batch.rows)
-    connection.executemany(_PUT_HEAD, ((log, epoch, row.seq, row.src, row.n) for log, epoch, row in last))
+    connection.executemany(
+        _PUT_HEAD, ((log, epoch, row.seq, row.src, row.n, row.expiring, row.latest) for log, epoch, row in last)
+    )
+
+
+def _rewrite(connection: sqlite3.Connection, rewrites: Sequence[Rewrite]) -> None:
+    values = [(wanted.log, wanted.epoch, wanted.first, wanted.last) for wanted in rewrites]
+    connection.executemany(_REWRITE_ROWS, values)
+    connection.executemany(_REWRITE_HEAD, [(log, epoch) for log, epoch, *_ in values])
 
 
 def _heads(connection: sqlite3.Connection, logs: Sequence[str], recent: int) -> dict[str, Head]:
@@ -216,14 +245,21 @@ def _head(connection: sqlite3.Connection, log: str, recent: int) -> Head:
     found = connection.execute(_HEAD, (log,)).fetchone()
     if found is None:
         return Head()
-    seq, src, n = found
+    seq, src, n, expiring, latest = found
     marks = connection.execute(_MARKS, (log, seq - recent, seq)) if recent else ()
-    return Head(seq, src, n, tuple([Mark(*mark) for mark in marks]))
+    return Head(seq, src, n, tuple([Mark(*mark) for mark in marks]), expiring, latest)
 
 
 def _ranges(connection: sqlite3.Connection, ranges: Sequence[Range]) -> list[list[Row]]:
     return [
         [Row(*row) for row in connection.execute(_ROWS, (wanted.log, wanted.first, wanted.last))] for wanted in ranges
+    ]
+
+
+def _expiries(connection: sqlite3.Connection, ranges: Sequence[Range]) -> list[list[int]]:
+    return [
+        [expires for (expires,) in connection.execute(_EXPIRIES, (wanted.log, wanted.first, wanted.last))]
+        for wanted in ranges
     ]
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.bus import GAP, Run
 from schemas.records import Connected
-from schemas.rows import Cursor, Device, Head, Row
+from schemas.rows import Cursor, Device, Row
 from streams.collapse import MERGED
 from streams.collapse import merged as merged_seqs
 
@@ -77,15 +77,6 @@ def start_of(said: Connected, *, log: str, head: int, epoch: str, cursors: Curso
     if head - after > limit:
         return head, "too_long"
     return after, notice
-
-
-def unread(head: Head, read: int, n_at_read: int | None) -> int:
-    """Return how many countable entries lie after the read mark; `n_at_read` is the count of the entry there."""
-    if read <= 0:
-        return head.n
-    if read >= head.seq:
-        return 0
-    return max(0, head.n - (n_at_read or 0))
 
 
 def run_of(row: Row, log: str, device: str, now_ms: int) -> Run:

@@ -6,17 +6,17 @@ processed twice, by this worker or by another, gets the same verdict and the sam
 
 import re
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from typing import Final
 from zlib import crc32
 
 import msgspec
 
+from schemas.content import digest
 from schemas.errors import BadRecord
 from schemas.frames import notification_frame
 from schemas.ids import position_id, source
 from schemas.limits import MAX_ID, POSITION_HEADER
-from schemas.records import Notification, decode_notification, encode
+from schemas.records import Notification, decode_notification
 from schemas.rows import RECENT, Head, Mark, Row
 from streams.limits import RATE_LIMITED, Limit
 
@@ -38,6 +38,12 @@ class LogState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     n: int
     prints: bytes
     tat: int = 0  # the log's rate clock, µs since 1970
+    expiring: int = 0
+    latest: int = 0
+
+    def head(self) -> Head:
+        """Return what the store has of the log's end, without marks."""
+        return Head(self.seq, self.src, self.n, (), self.expiring, self.latest)
 
 
 class Incoming(msgspec.Struct, frozen=True, gc=False):
@@ -116,7 +122,7 @@ def incoming(
         id=repeat_key or position_id(ts, topic_number, partition, offset),
         key=repeat_key,
         print=fingerprint(repeat_key),
-        digest=blake2b(encode(notification), digest_size=8).digest() if repeat_key else b"",
+        digest=digest(notification) if repeat_key else b"",
         notification=notification,
     )
 
@@ -142,7 +148,7 @@ def anchored(epoch: int, head: Head) -> LogState:
     """Return the state of a log as its rows say."""
     prints = b"".join(fingerprint(mark.key) for mark in reversed(head.recent))
     tat = head.recent[0].tat if head.recent else 0
-    return LogState(epoch=epoch, seq=head.seq, src=head.src, n=head.n, prints=prints, tat=tat)
+    return LogState(epoch, head.seq, head.src, head.n, prints, tat, head.expiring, head.latest)
 
 
 def needs_rows(state: LogState, records: Iterable[Incoming]) -> bool:
@@ -158,6 +164,7 @@ class _Fold:
 
     def __init__(self, state: LogState, marks: Sequence[Mark], limit: Limit | None) -> None:
         self.seq, self.src, self.n, self.tat = state.seq, state.src, state.n, state.tat
+        self.expiring, self.latest = state.expiring, state.latest
         self.limit = limit
         self.prints: list[bytes] = []  # of rows that are new
         self.by_src = {mark.src: mark for mark in marks} if marks else {}
@@ -181,17 +188,18 @@ class _Fold:
         return Known(None)
 
     def _refusal(self, record: Incoming) -> Verdict | None:
+        earlier = self.by_key.get(record.key) if record.key else None
+        if earlier is not None and earlier.seq > self.seq - RECENT and earlier.src < record.src:
+            return Repeat(earlier.seq) if earlier.digest == record.digest else Conflict(earlier.seq)
         expires = record.notification.expires_at
         if expires is not None and _ms(expires.timestamp()) <= record.ts:
             return Expired()
-        earlier = self.by_key.get(record.key) if record.key else None
-        if earlier is None or earlier.seq <= self.seq - RECENT:
-            return None
-        return Repeat(earlier.seq) if earlier.digest == record.digest else Conflict(earlier.seq)
+        return None
 
     def _append(self, record: Incoming, log: str) -> Appended | Limited:
         row = self._row(record, log)
         self.seq, self.src, self.n, self.tat = row.seq, record.src, row.n, row.tat
+        self.expiring, self.latest = row.expiring, row.latest
         self.prints.append(record.print)
         if record.key:
             self.by_key[record.key] = row
@@ -201,7 +209,10 @@ class _Fold:
         note = record.notification
         tat = self.limit.admit(self.tat, record.ts) if self.limit else self.tat
         shown = tat is not None
-        seq, n = self.seq + 1, self.n + (shown and note.device is None)
+        counts = shown and note.device is None
+        seq, n = self.seq + 1, self.n + counts
+        expires = (_ms(note.expires_at.timestamp()) if note.expires_at else 0) if shown else LONG_AGO
+        expiring = counts and expires > 0
         return Row(
             seq=seq,
             src=record.src,
@@ -209,11 +220,13 @@ class _Fold:
             key=record.key,
             digest=record.digest,
             ts=record.ts,
-            expires=(_ms(note.expires_at.timestamp()) if note.expires_at else 0) if shown else LONG_AGO,
+            expires=expires,
             device=note.device or "",
             frame=notification_frame(note, log=log, seq=seq, n=n, id_=record.id, ts_ms=record.ts) if shown else b"",
             skip="" if shown else RATE_LIMITED,
             tat=self.tat if tat is None else tat,
+            expiring=self.expiring + expiring,
+            latest=max(self.latest, expires) if expiring else self.latest,
         )
 
 
@@ -232,5 +245,5 @@ def fold(
     work = _Fold(state, marks, limit)
     verdicts = [work.judge(record, log) for record in records]
     prints = b"".join((state.prints, *work.prints))[-2 * RECENT :]
-    after = LogState(epoch=state.epoch, seq=work.seq, src=work.src, n=work.n, prints=prints, tat=work.tat)
+    after = LogState(state.epoch, work.seq, work.src, work.n, prints, work.tat, work.expiring, work.latest)
     return after, verdicts

@@ -17,6 +17,7 @@ from aiokafka.errors import (
     for_code,
 )
 
+from agents.takeover import Wanted, heads_of
 from cli.replay.entries import rows_of
 from cli.replay.steps import Judged, Performed, Taken, appends
 from schemas.errors import BadRecord
@@ -81,7 +82,7 @@ class Rebuild:
                 by_log.setdefault(log_key(self._log, found.notification.user), []).append((number, found))
             else:
                 judged[number] = found
-        heads = await self._store.heads(list(by_log))
+        heads = await self._heads(page[0].partition, by_log)
         for log, head in heads.items():
             self._reach(page[0].partition, head)
             for number, verdict in self._folded(page[0].partition, log, head, by_log[log]):
@@ -90,6 +91,15 @@ class Rebuild:
         for number, verdict in await self._compared({log: found for log, found in old.items() if found}):
             judged[number] = verdict
         return judged
+
+    async def _heads(self, partition: int, by_log: Mapping[str, Sequence[tuple[int, Incoming]]]) -> Mapping[str, Head]:
+        """Return the heads of logs; what is there already is made this epoch's own, as an owner does."""
+        if self._epochs is None:
+            return await self._store.heads(list(by_log))
+        epoch = self._epochs[partition]
+        return await heads_of(
+            self._store, {log: Wanted(epoch, [record for _, record in found]) for log, found in by_log.items()}
+        )
 
     def _record(self, message: Any) -> Incoming | LeftOut | None:
         try:
@@ -127,7 +137,7 @@ class Rebuild:
 
     def _remember(self, log: str, head: Head, rows: Sequence[Row]) -> None:
         marks = (*(row.mark() for row in reversed(rows)), *head.recent)[:RECENT]
-        self._surveyed[log] = Head(rows[-1].seq, rows[-1].src, rows[-1].n, marks)
+        self._surveyed[log] = rows[-1].head(marks)
         self._surveyed.move_to_end(log)
         if len(self._surveyed) > SURVEYED:
             self._surveyed.popitem(last=False)

@@ -35,6 +35,8 @@ def row(seq: int, *, by: str = "owner", size: int = 100) -> Row:
         frame=f"{by} {seq} ".encode().ljust(size, b"."),
         skip="rate_limited" if seq % 7 == 0 else "",
         tat=1_700_000_000_000_000 + seq,
+        expiring=seq // 2,
+        latest=1_800_000_000_000 + seq,
     )
 
 

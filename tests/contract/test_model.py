@@ -6,7 +6,7 @@ import os
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store.port import Append, Cursor, Head, Range, Row, Store
+from store.port import Append, Cursor, Head, Range, Rewrite, Row, Store
 from tests.contract.samples import row
 
 _examples = itertools.count(1)
@@ -26,6 +26,13 @@ class Model:
                 self.rows[entry.seq] = (epoch, entry)
         self.head = max(self.head, (epoch, rows[-1].seq))
 
+    def rewrite(self, epoch: int, first: int, last: int) -> None:
+        for entry in self.visible():
+            if first <= entry.seq <= last and epoch >= self.rows[entry.seq][0]:
+                self.rows[entry.seq] = (epoch, entry)
+        if self.head[1]:
+            self.head = max(self.head, (epoch, self.head[1]))
+
     def put_cursor(self, device: str, delivered: int, read: int) -> None:
         before = self.cursors.get(device, (0, 0))
         self.cursors[device] = (max(before[0], delivered), max(before[1], read))
@@ -38,26 +45,32 @@ class Model:
         if not rows:
             return Head()
         marks = tuple(entry.mark() for entry in reversed(rows))
-        return Head(rows[-1].seq, rows[-1].src, rows[-1].n, marks)
+        return rows[-1].head(marks)
 
 
-# How far before the end of the log, as its writer knows it, an append starts; how many rows it has; under which epoch.
-appends = st.tuples(st.integers(0, 6), st.integers(1, 5), st.integers(1, 4))
+# How far before the end of the log, as its writer knows it, an append starts; how many rows it has; under which epoch;
+# and whether that many rows are only written again, and the head.
+appends = st.tuples(st.integers(0, 6), st.integers(1, 5), st.integers(1, 4), st.booleans())
 puts = st.tuples(st.sampled_from(["phone", "web"]), st.integers(0, 5), st.integers(0, 5))
 quietly = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
 @quietly
 @given(base=st.sampled_from([1, 4_088]), writes=st.lists(appends, min_size=1, max_size=12))
-async def test_logs_end_as_in_the_model(store: Store, base: int, writes: list[tuple[int, int, int]]) -> None:
+async def test_logs_end_as_in_the_model(store: Store, base: int, writes: list[tuple[int, int, int, bool]]) -> None:
     log = f"model-{os.getpid()}-{next(_examples)}"
     model = Model()
     ends: dict[int, int] = {}  # a writer reads the head when it begins, then it knows only what it wrote itself
-    for back, count, epoch in writes:
+    for back, count, epoch, again in writes:
         end = ends.get(epoch, max(base - 1, model.head[1]))
         first = max(base, end + 1 - back)
+        if again:
+            model.rewrite(epoch, first, first + count - 1)
+            await store.rewrite([Rewrite(log, epoch, first, first + count - 1)])
+            assert (await store.heads([log]))[log] == model.expected_head()
+            continue
         rows = [row(seq, by=f"epoch {epoch}") for seq in range(first, first + count)]
         ends[epoch] = max(ends.get(epoch, 0), rows[-1].seq)
         model.append(epoch, rows)

@@ -1,12 +1,14 @@
 """What both stores promise, shown on real ones."""
 
 import asyncio
+from typing import Any
 
+import msgspec
 import pytest
 
 from schemas.errors import StoreBehind, StoreError, StoreRefused
 from schemas.limits import FRAME_ROOM, MAX_ID, MAX_USER, MAX_VALUE
-from store.port import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Range, Row, Standing, Store
+from store.port import MOST_CURSORS, RECENT, Append, Cursor, Device, Head, Range, Rewrite, Row, Standing, Store
 from store.urls import migrations, open_store
 from tests.contract.samples import entries, opened, row
 
@@ -90,7 +92,7 @@ async def test_two_appends_for_one_log_in_one_call(store: Store, name: str) -> N
 async def test_the_head_brings_the_marks_of_the_last_rows(store: Store, name: str) -> None:
     await store.append(entries(name, 1, 1, RECENT + 44))
     last = [row(seq).mark() for seq in range(RECENT + 44, 44, -1)]
-    assert await head(store, name) == Head(RECENT + 44, 1_000 + RECENT + 44, RECENT + 43, tuple(last))
+    assert await head(store, name) == row(RECENT + 44).head(tuple(last))
     assert (await store.heads([name], recent=3))[name].recent == tuple(last[:3])
     assert (await store.heads([name], recent=0))[name].recent == ()
 
@@ -139,6 +141,23 @@ async def test_a_name_that_is_no_text_is_refused(store: Store) -> None:
         await store.heads(["\ud800"])
     with pytest.raises(StoreError):
         await store.read([Range("\ud800", 1, 1)])
+
+
+async def test_expiries_are_those_of_countable_entries_up_to_the_head(store: Store, name: str) -> None:
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"expires": 5},
+        {"expires": 6, "device": "d"},
+        {"expires": 7, "skip": "s"},
+        {"expires": 1 << 50},
+    ]
+    plain = [Row(seq, seq, seq, "", b"", 1, 0, "", b"{}") for seq in range(4_093, 4_098)]
+    rows = [msgspec.structs.replace(row, **kind) for row, kind in zip(plain, kinds, strict=True)]
+    await store.append([Append(name, 2, rows)])
+    await store.append([Append(name, 1, [msgspec.structs.replace(plain[0], seq=4_098, expires=9)])])
+    ranges = [Range(name, 1, 9_999), Range(name, 4_095, 4_096), Range(name, 4_094, 4_094), Range(f"{name}/none", 1, 9)]
+    assert await store.expiries(ranges) == [[5, 1 << 50], [], [5], []]
+    assert await store.expiries([]) == []
 
 
 # --- owners
@@ -193,6 +212,53 @@ async def test_a_bucket_that_a_former_owner_began_is_invisible_and_gives_way(sto
     await store.append(entries(name, 2, 4_096, 4_096, by="new"))
     assert (await head(store, name)).seq == 4_096
     assert await read(store, name, 4_095, 5_000) == [row(4_095, by="new"), row(4_096, by="new")]
+
+
+async def test_what_is_written_again_is_the_same_and_safe_from_former_owners(store: Store, name: str) -> None:
+    await store.append(entries(name, 1, 1, 5, by="first"))
+    before = await read(store, name, 1, 9)
+    await store.rewrite([Rewrite(name, 3, 4, 9)])
+    assert await read(store, name, 1, 9) == before
+    await store.append(entries(name, 2, 4, 4, by="second"))
+    await store.append(entries(name, 2, 7, 9, by="second"))
+    assert await read(store, name, 1, 9) == before
+    await store.append(entries(name, 3, 6, 6, by="third"))
+    assert await read(store, name, 4, 9) == [*before[3:], row(6, by="third")]
+
+
+async def test_rows_that_are_not_written_again_are_open_to_former_owners(store: Store, name: str) -> None:
+    await store.append(entries(name, 1, 1, 5, by="first"))
+    await store.rewrite([Rewrite(name, 3, 4, 5)])
+    await store.append(entries(name, 2, 2, 2, by="second"))
+    assert await read(store, name, 1, 3) == [row(1, by="first"), row(2, by="second"), row(3, by="first")]
+
+
+async def test_to_write_again_under_a_lower_epoch_has_no_effect(store: Store, name: str) -> None:
+    await store.append(entries(name, 1, 1, 3, by="first"))
+    await store.append(entries(name, 3, 2, 2, by="third"))
+    await store.rewrite([Rewrite(name, 2, 1, 9)])
+    assert (await head(store, name)).seq == 2
+    await store.append(entries(name, 3, 3, 3, by="third"))
+    assert await read(store, name, 1, 9) == [row(1, by="first"), row(2, by="third"), row(3, by="third")]
+
+
+async def test_there_may_be_nothing_to_write_again(store: Store, name: str) -> None:
+    await store.append(entries(f"{name}/a", 1, 1, 3))
+    await store.rewrite([])
+    await store.rewrite([Rewrite(name, 2, 1, 9), Rewrite(f"{name}/a", 2, 5, 9)])
+    assert await head(store, name) == Head()
+    assert (await head(store, f"{name}/a")).seq == 3
+
+
+@pytest.mark.parametrize("last", [4_095, 4_096, 4_400, 8_200])
+async def test_heads_of_all_buckets_are_written_again(store: Store, name: str, last: int) -> None:
+    await store.append(entries(name, 1, 4_000, last, size=10))
+    await store.rewrite([Rewrite(name, 3, 4_090, 4_091)])
+    for seq in (4_090, 4_097, 8_194):  # a former owner begins within each bucket
+        if seq <= last:
+            await store.append(entries(name, 2, seq, seq, size=10))
+    assert (await head(store, name)).seq == last
+    assert [entry.seq for entry in await read(store, name, 4_000, 9_999)] == list(range(4_000, last + 1))
 
 
 # --- cursors and the rest

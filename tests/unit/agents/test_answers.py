@@ -119,7 +119,7 @@ def opening(head: int, thrifty: tuple[str, ...] = (), cursors: Cursors | None = 
 def test_a_user_over_the_budget_is_told_how_far_the_logs_go_and_asks() -> None:
     plan = opening(50, thrifty=("ann",))
     assert (plan.ranges, plan.costs["ann"]) == ([], 0)
-    (part,) = plan.fanout({}, 0).parts()["g"]
+    (part,) = plan.fanout({}, 0, {}).parts()["g"]
     assert [log.head for log in part.openings[0].logs] == [50] * 3
     assert [(run.first, run.last, run.reason) for run in part.deliveries[0].runs] == [(1, 50, "gap")] * 3
 

@@ -15,7 +15,7 @@ from agents.sources import Sources
 from agents.statuses import Statuses
 from schemas.bus import GAP, Part
 from schemas.errors import StoreError
-from schemas.rows import Append, Head, Row, Standing
+from schemas.rows import Append, Head, Rewrite, Row, Standing
 from streams.connections import Place
 from telemetry.worker import WorkerMetrics
 
@@ -29,7 +29,7 @@ class ForgetfulStore:
 
     async def heads(self, logs: Sequence[str]) -> dict[str, Head]:
         marks = tuple(r.mark() for r in reversed(self.rows))
-        head = Head(self.rows[-1].seq, self.rows[-1].src, self.rows[-1].n, marks) if self.rows else Head()
+        head = self.rows[-1].head(marks) if self.rows else Head()
         return dict.fromkeys(logs, head)
 
     async def append(self, batches: Sequence[Append]) -> None:
@@ -37,6 +37,9 @@ class ForgetfulStore:
         if self.failures:
             self.failures -= 1
             raise StoreError("no answer in time")
+
+    async def rewrite(self, rewrites: Sequence[Rewrite]) -> None:
+        self.rewritten = [(each.epoch, each.first) for each in rewrites]
 
     async def standings(self, wanted: Sequence[tuple[str, str]], logs: Sequence[str]) -> list[Standing]:
         return [Standing(None, []) for _ in wanted]
@@ -106,5 +109,6 @@ async def test_the_retry_tells_the_sessions_that_the_entry_is_there() -> None:
         await agent.handle(batch)
     await agent.handle(batch)
     assert [row.seq for row in store.rows] == [1]
+    assert store.rewritten == [(1, 1)]
     (delivery,) = around.published[-1]["g1"][0].deliveries
     assert [(run.first, run.last, run.reason) for run in delivery.runs] == [(1, 1, GAP)]

@@ -21,7 +21,7 @@ from agents.sources import Sources
 from agents.statuses import Statuses
 from schemas.errors import StoreRefused
 from schemas.records import Ack
-from schemas.rows import Append, Cursor, Head, Row, Standing
+from schemas.rows import Append, Cursor, Head, Rewrite, Row, Standing
 from streams.halving import spared
 from streams.producer import Emit
 from streams.runner import Batch
@@ -52,6 +52,9 @@ class Store:
             for row in batch.rows:
                 before = self.rows.setdefault(batch.log, {}).setdefault(row.seq, row)
                 assert before == row, "a seq is never given twice"
+
+    async def rewrite(self, _rewrites: Sequence[Rewrite]) -> None:
+        return  # there is no other owner
 
     async def standings(self, devices: Sequence[tuple[str, str]], _logs: Sequence[str]) -> list[Standing]:
         return [Standing(None, []) for _ in devices]

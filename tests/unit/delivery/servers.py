@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaConnectionError
 from redis.exceptions import ConnectionError as NoRedis
 
 from schemas.errors import StoreError
-from schemas.rows import RECENT, Append, Cursor, Device, Head, Range, Row, Standing
+from schemas.rows import RECENT, Append, Cursor, Device, Head, Range, Rewrite, Row, Standing
 from streams.failures import OUTSIDE
 from streams.partitions import home_partition
 from streams.producer import Emit
@@ -228,7 +228,7 @@ class Store:
         if not rows:
             return Head()
         marks = tuple(row.mark() for row in rows[::-1][:recent])
-        return Head(rows[-1].seq, rows[-1].src, rows[-1].n, marks)
+        return rows[-1].head(marks)
 
     async def epoch(self) -> str:
         return "epoch"
@@ -250,11 +250,32 @@ class Store:
             self.ends[batch.log] = max(self.ends[batch.log], (batch.epoch, batch.rows[-1].seq))
         await self._reached()
 
+    async def rewrite(self, rewrites: Sequence[Rewrite]) -> None:
+        """Look at rows and heads, then write them: others may write in between."""
+        for wanted in rewrites:
+            await self._reached()
+            seen = [row for row in self.visible(wanted.log) if wanted.first <= row.seq <= wanted.last]
+            end = self.ends[wanted.log][1]
+            await self._reached()
+            rows = self.rows[wanted.log]
+            for row in seen:
+                if wanted.epoch >= rows[row.seq][0]:
+                    rows[row.seq] = (wanted.epoch, row)
+            await self._reached()
+            self.ends[wanted.log] = max(self.ends[wanted.log], (wanted.epoch, end))
+        await self._reached()
+
     async def read(self, ranges: Sequence[Range]) -> list[list[Row]]:
         await self._reached()
         found = [[row for row in self.visible(one.log) if one.first <= row.seq <= one.last] for one in ranges]
         await self._reached()
         return found
+
+    async def expiries(self, ranges: Sequence[Range]) -> list[list[int]]:
+        return [
+            [row.expires for row in rows if row.expires and not row.device and not row.skip]
+            for rows in await self.read(ranges)
+        ]
 
     async def put_cursors(self, cursors: Sequence[Cursor]) -> None:
         for one in cursors:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from gateway.bucket import Limits
 from tests.unit.delivery.servers import TP
+from tests.unit.delivery.worker import Worker
 from tests.unit.delivery.world import World
 
 Story = Callable[[World], None]
@@ -25,10 +26,15 @@ def begun() -> World:
 
 def happens(world: World, condition: Callable[[], object]) -> None:
     """Step the batch of the first worker until the condition holds."""
+    happens_to(world.workers[0], condition)
+
+
+def happens_to(worker: Worker, condition: Callable[[], object]) -> None:
+    """Step a worker's batch until the condition holds."""
     for _ in range(100):
         if condition():
             return
-        world.workers[0].step()
+        worker.step()
     raise AssertionError("it did not happen")
 
 
@@ -87,6 +93,22 @@ def frozen_worker_appends_what_its_successor_then_finds_done(world: World) -> No
     world.settle()
     world.produce("ann")
     world.zombies.pop().work()
+
+
+def two_frozen_workers_append_what_their_successor_acked(world: World) -> None:
+    """The second one's append is the shorter one and of a higher epoch: it comes when all has been committed."""
+    for _ in range(3):
+        world.produce("ann")
+    for records in (3, 1):
+        world.workers[0].take(NORMAL.topic, records)
+        world.workers[0].step(3)  # it has read the head, and is about to append
+        world.take_over("zombie")
+    first, second = world.zombies
+    first.work()
+    world.settle()  # the successor knows all three, and commits
+    assert world.kafka.committed[NORMAL] == 3
+    happens_to(second, lambda: second.job is None)
+    world.zombies.clear()
 
 
 def frozen_worker_answers_a_device_that_is_ahead_of_it(world: World) -> None:

@@ -18,6 +18,7 @@ from agents.inbox import InboxAgent
 from gateway.feed import Feed
 from streams.inbox import LogState
 from streams.runner import Batch
+from tests.unit.delivery.servers import Store
 from tests.unit.delivery.stories import (
     Story,
     begun,
@@ -35,6 +36,7 @@ from tests.unit.delivery.stories import (
     same_record_again,
     statuses_cannot_be_written_while_entries_are_merged,
     store_away_for_an_append,
+    two_frozen_workers_append_what_their_successor_acked,
 )
 from tests.unit.delivery.worker import Logs, Worker
 from tests.unit.delivery.world import World
@@ -93,6 +95,16 @@ def old_epochs_believed() -> Iterator[None]:
 
 
 @contextmanager
+def known_not_written_again() -> Iterator[None]:
+    with patch.object(Store, "rewrite", lambda *_: nothing()):
+        yield
+
+
+async def nothing() -> None:
+    pass
+
+
+@contextmanager
 def fence_open() -> Iterator[None]:
     def owned(self: Feed, stream: Any, partition: int, epoch: int, effects: list[Any]) -> bool:
         real(self, stream, partition, epoch, effects)
@@ -129,6 +141,7 @@ STORIES: list[tuple[Story, Callable[[], AbstractContextManager[None]]]] = [
     (crash_after_the_take, acked_first),
     (store_away_for_an_append, rows_not_asked),
     (partitions_come_back, old_epochs_believed),
+    (two_frozen_workers_append_what_their_successor_acked, known_not_written_again),
     (frozen_worker_says_what_kafka_lost, fence_open),
     (last_message_before_silence_is_lost, no_beats),
     (message_in_the_middle_is_lost, numbers_ignored),

@@ -99,11 +99,12 @@ def test_logs_of_different_replicas_travel_apart() -> None:
 def test_only_the_last_row_of_a_segment_carries_the_head() -> None:
     (groups,) = rounds(entries("log", 9, 3, 5), anywhere)
     *before, last = rows_of(groups[0].segments[0])
-    assert [len(values) for values in before] == [14, 14]
+    assert [len(values) for values in before] == [16, 16]
     expected = row(5)
-    head = (bigint(5), bigint(expected.src), bigint(expected.n))
-    assert last[:5] == (b"log", integer(0), *head)
-    assert last[-4:] == (*head, bigint(9))
+    place = (bigint(5), bigint(expected.src), bigint(expected.n))
+    expiry = (bigint(expected.expiring), bigint(expected.latest))
+    assert last[:5] == (b"log", integer(0), *place)
+    assert last[-8:] == (*expiry, *place, *expiry, bigint(9))
 
 
 def test_a_batch_is_written_as_the_driver_itself_writes_it() -> None:

@@ -6,14 +6,13 @@ from hypothesis import strategies as st
 
 from schemas.bus import GAP
 from schemas.records import Connected
-from schemas.rows import Cursor, Device, Head, Row
+from schemas.rows import Cursor, Device, Row
 from streams.connections import (
     merged,
     read_mark,
     standing,
     start_of,
     stored_cursor,
-    unread,
     window,
 )
 
@@ -98,13 +97,6 @@ def test_cursors_are_merged_by_max_whatever_their_order(items: list[tuple[str, i
         assert merged(cursors)[device][LOG].read >= y
     assert stored_cursor(merged(cursors), "new", LOG) == max((x for _, x, _ in items), default=0)
     assert read_mark(merged(cursors), LOG) == max((y for *_, y in items), default=0)
-
-
-def test_unread_is_what_lies_after_the_read_mark() -> None:
-    head = Head(seq=9, n=8)
-    assert unread(head, 0, None) == 8
-    assert unread(head, 9, None) == 0
-    assert unread(head, 4, 3) == 5
 
 
 def test_an_entry_for_another_device_is_skipped_and_skips_are_joined() -> None:

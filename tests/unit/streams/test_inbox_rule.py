@@ -29,6 +29,7 @@ from streams.inbox import (
 
 LOG = "inbox/normal"
 EMPTY = anchored(7, Head())
+SOON = "1970-01-01T00:33:20Z"  # 2,000,000 ms
 
 
 def record(offset: int, *, ts: int = 1_000, moved_id: str | None = None, **fields: Any) -> Incoming:
@@ -39,7 +40,7 @@ def record(offset: int, *, ts: int = 1_000, moved_id: str | None = None, **field
 
 def head_of(rows: list[Row]) -> Head:
     marks = tuple(r.mark() for r in reversed(rows[-RECENT:]))
-    return Head(rows[-1].seq, rows[-1].src, rows[-1].n, marks) if rows else Head()
+    return rows[-1].head(marks) if rows else Head()
 
 
 def rows_of(verdicts: list[Any]) -> list[Row]:
@@ -82,6 +83,46 @@ def test_the_same_id_with_other_content_is_a_conflict() -> None:
     assert verdicts[1] == Conflict(1)
 
 
+def test_a_retry_after_it_has_expired_is_a_repeat() -> None:
+    first, late = record(1, id="a", expires_at=SOON), record(2, id="a", expires_at=SOON, ts=3_000_000)
+    state, verdicts = fold(EMPTY, (), [first, late], LOG)
+    assert verdicts[1] == Repeat(1)
+    assert fold(state, [verdicts[0].row.mark()], [late], LOG)[1] == [Repeat(1)]  # type: ignore[union-attr]  # appended
+
+
+def test_other_content_under_an_id_is_a_conflict_also_when_it_has_expired() -> None:
+    late = record(2, id="a", title="other", expires_at=SOON, ts=3_000_000)
+    _, verdicts = fold(EMPTY, (), [record(1, id="a"), late], LOG)
+    assert verdicts[1] == Conflict(1)
+
+
+def test_a_record_that_had_expired_is_so_when_it_is_judged_again_after_a_later_use_of_its_id() -> None:
+    expired = record(1, id="a", expires_at=SOON, ts=3_000_000)
+    records = [expired, record(2, id="a", title="other")]
+    state, verdicts = fold(EMPTY, (), records, LOG)
+    assert isinstance(verdicts[0], Expired)
+    rows = rows_of(verdicts)
+    _, again = fold(anchored(8, head_of(rows)), head_of(rows).recent, records, LOG)
+    assert again == [Expired(), Known(rows[0].mark())]
+    assert state.seq == 1
+
+
+def test_the_same_json_in_another_form_is_the_same_content() -> None:
+    first = record(1, id="a", data={"x": 1, "y": [1.5, "é"]}, expires_at="2030-01-01T00:00:00Z")
+    value = (
+        '{ "user": "u1", "title": "t", "id": "a", "expires_at": "2030-01-01T01:00:00+01:00",\n'
+        '"data": {"y": [15e-1, "\\u00e9"], "x": 1.0} }'
+    )
+    again = incoming(key=b"u1", value=value.encode(), ts=1_000, place=(2, 1, 0, 2), moved_id=None)
+    _, verdicts = fold(EMPTY, (), [first, again], LOG)
+    assert verdicts[1] == Repeat(1)
+
+
+def test_a_number_and_its_text_are_the_same_id() -> None:
+    _, verdicts = fold(EMPTY, (), [record(1, id=5), record(2, id="5")], LOG)
+    assert verdicts[1] == Repeat(1)
+
+
 def test_an_id_is_free_again_after_256_rows() -> None:
     records = [record(0, id="a"), *(record(i) for i in range(1, RECENT)), record(RECENT, id="a")]
     _, verdicts = fold(EMPTY, (), records, LOG)
@@ -103,6 +144,17 @@ def test_an_entry_for_one_device_does_not_count_as_unread() -> None:
     state, verdicts = fold(EMPTY, (), [record(1, device="phone"), record(2)], LOG)
     assert [row.n for row in rows_of(verdicts)] == [0, 1]
     assert state.n == 1
+
+
+def test_entries_that_expire_are_counted_with_the_latest_time_of_theirs() -> None:
+    times = [None, "2030-01-01T00:00:00Z", "2029-01-01T00:00:00Z", None, "2031-01-01T00:00:00Z"]
+    records = [record(i, expires_at=time, device="phone" if i == 4 else None) for i, time in enumerate(times)]
+    state, verdicts = fold(EMPTY, (), records, LOG)
+    rows = rows_of(verdicts)
+    assert [row.expiring for row in rows] == [0, 1, 2, 2, 2]
+    assert [row.latest for row in rows] == [0, rows[1].expires, rows[1].expires, rows[1].expires, rows[1].expires]
+    assert state.head() == rows[-1].head(())
+    assert anchored(7, head_of(rows)) == state
 
 
 def test_what_was_judged_before_is_not_appended_again() -> None:

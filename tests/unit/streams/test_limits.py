@@ -25,7 +25,7 @@ def rows_of(verdicts: list[Verdict]) -> list[Row]:
 
 def head_of(rows: list[Row]) -> Head:
     marks: tuple[Mark, ...] = tuple(row.mark() for row in reversed(rows))
-    return Head(rows[-1].seq, rows[-1].src, rows[-1].n, marks) if rows else Head()
+    return rows[-1].head(marks) if rows else Head()
 
 
 def kinds(times: list[int], limit: Limit | None = THREE_IN_10_S) -> str:
