@@ -31,7 +31,7 @@ class End(NamedTuple):
 
 
 def end_of(values: Sequence[int | None]) -> End | None:
-    """Return a head as it was read, None if there is none; rows older than migration 0003 say less."""
+    """Return a head as it was read, None if there is none; rows older than migration 0004 say less."""
     epoch, seq, src, n, expiring, latest = values
     if epoch is None or seq is None or src is None or n is None:
         return None

@@ -315,7 +315,7 @@ def _shown(found: Rows) -> list[Row]:
 
 
 def _row(values: Sequence[Any]) -> Row:
-    """Return a row; columns are filled that are null in rows older than migration 0002 or 0003."""
+    """Return a row; columns are filled that are null in rows older than migration 0002 or 0004."""
     *before, skip, tat, expiring, latest = values
     return Row(*(*before, skip or "", tat or 0, expiring or 0, latest or 0))
 
