@@ -169,7 +169,7 @@ async def run_demo(*, once: bool) -> int:
         start = time.monotonic()
         _say("starting Kafka, Redis and the store (embedded), one worker and one gateway")
         async with (
-            deployment("--stack", "embedded") as ready,
+            deployment("--stack", "embedded", here=True) as ready,
             producer({"bootstrap_servers": ready.kafka}, idempotent=False) as kafka,
         ):
             _say(f"ready after {time.monotonic() - start:.1f} s")

@@ -22,30 +22,33 @@ END: Final = 30.0  # s in which `up` ends its children
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """The ready file of `tocsin up`, and where its secret and logs lie."""
+    """The ready file of `tocsin up`, and where its logs lie."""
 
     kafka: str
     redis: str
     store: str
     gateway: str
     api: str | None = None
+    secret_file: str
     metrics: dict[str, str] = {}
     pids: dict[str, int] = {}
     folder: Path = Path()
 
     def secret(self) -> str:
         """Return the key of the deployment's tokens."""
-        return (self.folder / "secret").read_text().strip()
+        return Path(self.secret_file).read_text()
 
 
 @contextlib.asynccontextmanager
-async def deployment(*options: str) -> AsyncIterator[Ready]:
+async def deployment(*options: str, here: bool = False) -> AsyncIterator[Ready]:
     """Run `tocsin up` on free ports in a folder of its own, apart from the settings of the environment.
 
+    `here`: it runs from our own folder, where other commands find it, and no second one may.
     The folder is removed at the end, but stays if it does not become ready, for its logs; then raises `ServerFailed`.
     """
     folder = Path(tempfile.mkdtemp(prefix="tocsin-"))
-    child = Child("tocsin up", _command(folder, options), log=folder / "up.log", environment=_environment())
+    place = None if here else folder
+    child = Child("tocsin up", _command(folder, options), log=folder / "up.log", environment=_environment(), cwd=place)
     child.spawn()
     keep = False
     try:
@@ -60,7 +63,7 @@ async def deployment(*options: str) -> AsyncIterator[Ready]:
 
 
 def _command(folder: Path, options: Sequence[str]) -> list[str]:
-    ports = ["--port", "0", "--api-port", "0"]
+    ports = ["--port", "0", "--api-port", "0", "--kafka-port", "0"]
     files = ["--ready-file", str(folder / "ready.json"), "--data", str(folder / "data")]
     return [sys.executable, "-m", "cli", "up", *ports, *files, *options]
 

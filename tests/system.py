@@ -63,7 +63,8 @@ def environment(**variables: str) -> Mapping[str, str]:
 def start(folder: Path, *options: str, **variables: str) -> System:
     """Start `tocsin up` in a folder and wait until it is ready; fails with the end of its log."""
     files = ["--ready-file", str(folder / "ready.json"), "--data", str(folder / "data")]
-    command = [sys.executable, "-m", "cli", "up", "--port", "0", "--api-port", "0", *files, *options]
+    ports = ["--port", "0", "--api-port", "0", "--kafka-port", "0"]
+    command = [sys.executable, "-m", "cli", "up", *ports, *files, *options]
     with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(
             _leashed(command), stdout=log, stderr=log, cwd=folder, env=environment(**variables), start_new_session=True
