@@ -61,7 +61,7 @@ def choose(choice: Choice, values: Mapping[str, Any]) -> tuple[Kinds, Settings]:
         raise _in_terms_of_options(exc, own) from None
     if kinds.kafka == "embedded" and "idempotence" in values and settings.idempotence:
         raise SettingsError(f"{PREFIX}IDEMPOTENCE is true, but the embedded Kafka gives no producer ids; unset it")
-    if kinds.kafka == "own" and choice.kafka_port is not None:
+    if kinds.kafka == "own" and choice.kafka_port:
         raise SettingsError(f"--kafka-port is for a Kafka that `up` starts, and {settings.kafka} runs already")
     return kinds, settings
 

@@ -23,7 +23,7 @@ from cli.reach import redis_refusal, refusal
 from schemas.addresses import host_port
 from schemas.errors import ServerFailed
 from stack.assembly import Kinds
-from stack.waits import Waits, waiting
+from stack.waits import Waits, so_far
 from store.urls import parse
 from streams.security import without_password
 from streams.settings import Settings
@@ -74,7 +74,7 @@ async def _until(name: str, attempt: Callable[[], Awaitable[str | None]], say: C
         if now - begun > WITHIN:
             raise ServerFailed(f"{name} does not answer: {reason}; does it run there?")
         for _, taken in waits.overdue(now):
-            say(waiting(name, taken, reason))
+            say(so_far(f"waiting for {name}", taken, reason))
         await asyncio.sleep(_LOOK_EVERY)
 
 

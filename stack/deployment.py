@@ -14,7 +14,7 @@ from stack.logs import Tail, last_lines
 from stack.program import Program
 from stack.servers import Server
 from stack.supervisor import Supervisor
-from stack.waits import Waits, waiting
+from stack.waits import Waits, so_far
 
 _LOOK_EVERY: Final = 0.1  # s
 _STEP_WITHIN: Final = 60.0  # s
@@ -137,7 +137,7 @@ class Deployment:
         while True:
             for name, taken in self._waits.overdue(time.monotonic()):
                 part = self._parts.get(name)
-                self._say(waiting(name, taken, part.unready if part else ""))
+                self._say(so_far(f"waiting for {name}", taken, part.unready if part else ""))
             await asyncio.sleep(_LOOK_EVERY)
 
     async def stop(self) -> None:

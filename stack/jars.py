@@ -17,7 +17,7 @@ import msgspec
 
 from schemas.errors import ServerFailed
 from stack.child import Child
-from stack.waits import Waits, waiting
+from stack.waits import Waits, so_far
 
 _LOOK_EVERY: Final = 0.05  # s
 _MAVEN_WITHIN: Final = 900.0  # s: a slow line is no error
@@ -89,7 +89,7 @@ def fetch(jars: Jars, finish: Callable[[Path], None] = lambda _: None) -> Path:
 def _lock(home: Path) -> Iterator[None]:
     home.parent.mkdir(parents=True, exist_ok=True)
     with home.with_name(f"{home.name}.lock").open("w") as file:
-        _wait(f"another process that fetches {home.name}", lambda: _locked(file))
+        _wait(f"waiting for another process that fetches {home.name}", lambda: _locked(file))
         yield
 
 
@@ -109,8 +109,8 @@ def _wait(what: str, over: Callable[[], bool], within: float = math.inf) -> bool
         now = time.monotonic()
         if now > begun + within:
             return False
-        for name, taken in waits.overdue(now):
-            _say(waiting(name, taken))
+        for _, taken in waits.overdue(now):
+            _say(so_far(what, taken))
         time.sleep(_LOOK_EVERY)
     return True
 
@@ -141,7 +141,7 @@ def run(name: str, command: list[str], *, log: Path, within: float) -> None:
     child = Child(name, command, log=log)
     child.spawn()
     try:
-        if not _wait(name, lambda: not child.running, within):
+        if not _wait(f"still {name}", lambda: not child.running, within):
             raise ServerFailed(f"{name} took more than {within:.0f} s (log: {log})")
     finally:
         child.kill()

@@ -48,6 +48,6 @@ def _next(taken: float) -> float:
     return (taken // every + 1) * every
 
 
-def waiting(name: str, taken: float, why: str = "") -> str:
-    """Return the line that says it."""
-    return f"waiting for {name}, {taken:.0f} s so far{f': {why}' if why else ''}"
+def so_far(what: str, taken: float, why: str = "") -> str:
+    """Return the line that says for how long something goes on and why."""
+    return f"{what}, {taken:.0f} s so far{f': {why}' if why else ''}"

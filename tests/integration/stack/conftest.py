@@ -69,7 +69,7 @@ class Up:
         environment["PYTHONPATH"] = str(Path(__file__).parents[3])
         environment |= settings or {}
         options = {
-            "choice": {"stack": stack, "kafka_port": None if choice.get("kafka") else 0, **choice},
+            "choice": {"stack": stack, "kafka_port": 0, **choice},
             "port": 0,
             "ready_file": str(self.folder / "ready.json"),
             "gateways": 2,

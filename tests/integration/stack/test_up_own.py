@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_a_kafka_of_ones_own_is_all_that_has_to_be_named(up: Up, kafka: Kafka) -
 def test_servers_of_the_settings_are_used_and_not_started(up: Up, kafka: Kafka, redis_server: Redis) -> None:
     chosen = up.folder / "chosen"
     settings = {"TOCSIN_KAFKA": kafka.address, "TOCSIN_REDIS": redis_server.url, "TOCSIN_DATA": str(chosen)}
-    up.start(None, kafka_port=None, data=None, settings={**settings, "TOCSIN_SECRET": "s" * 32})
+    up.start(None, data=None, settings={**settings, "TOCSIN_SECRET": "s" * 32})
     ready = up.ready()
     assert (ready["kafka"], ready["redis"]) == (kafka.address, redis_server.url)
     assert ready["store"] == f"sqlite:///{chosen}/tocsin.db"
@@ -64,7 +65,7 @@ def test_how_to_get_into_other_servers_is_not_told_about_those_that_are_started(
     settings = {"TOCSIN_KAFKA": "b:1", "TOCSIN_KAFKA_SECURITY": "sasl_ssl", "TOCSIN_KAFKA_USER": "u"}
     (up.folder / "password").write_text("pw")
     settings["TOCSIN_KAFKA_PASSWORD_FILE"] = str(up.folder / "password")
-    up.start(None, kafka="embedded", kafka_port=0, settings=settings)
+    up.start(None, kafka="embedded", settings=settings)
     ready = up.ready()
     found = told(up)
     assert found["TOCSIN_KAFKA"] == ready["kafka"] != "b:1"
@@ -117,7 +118,8 @@ def test_a_redis_that_refuses_is_one_clear_line(
 def test_a_server_that_is_away_is_waited_for_and_then_one_clear_line(
     up: Up, part: str, url: str, shown: str, free_port: int
 ) -> None:
-    up.start(None, **{part: url.format(free_port)})
+    choice: dict[str, Any] = {part: url.format(free_port)}
+    up.start(None, **choice)
     name = shown.format(free_port)
     assert up.ended() == 1
     assert up.said().splitlines()[0].startswith(f"tocsin: waiting for {name}, 3 s so far: Connection refused")

@@ -83,7 +83,7 @@ def test_a_signal_during_the_start_ends_it_and_leaves_nothing(up: Up, number: si
 def test_a_signal_before_anything_was_started_ends_it_and_leaves_nothing(
     up: Up, number: signal.Signals, code: int, free_port: int
 ) -> None:
-    up.start(None, kafka=f"127.0.0.1:{free_port}", kafka_port=None, data=None)
+    up.start(None, kafka=f"127.0.0.1:{free_port}", data=None)
     until(lambda: "waiting for kafka" in up.said())
     assert up.end(number) == code
     assert "Traceback" not in up.said()
@@ -117,6 +117,27 @@ def test_it_goes_on_where_nobody_reads_what_it_says(up: Up) -> None:
     assert not any(gone(pid) for pid in pids.values())
     assert up.end() == 0
     assert "Broken" not in up.said()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)], ids=str
+)
+def test_a_download_says_how_long_it_takes_and_ends_with_up(
+    up: Up, number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    maven = tmp_path / "bin" / "mvn"
+    maven.parent.mkdir()
+    maven.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/maven.pid\nexec sleep 600\n")
+    maven.chmod(0o755)
+    cache = tmp_path / "cache"
+    up.start("real", settings={"PATH": f"{maven.parent}:{os.environ['PATH']}", "TOCSIN_CACHE": str(cache)})
+    until(lambda: "still fetching kafka, 3 s so far" in up.said())
+    assert up.end(number) == code
+    pid = int((tmp_path / "maven.pid").read_text())
+    until(partial(gone, pid), within=5)
+    if number != signal.SIGKILL:
+        assert not [path for path in cache.iterdir() if path.is_dir()]
+        assert "Traceback" not in up.said()
 
 
 def test_what_is_waited_for_is_said_after_3_s_with_the_reason(up: Up) -> None:

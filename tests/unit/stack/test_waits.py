@@ -1,4 +1,4 @@
-from stack.waits import Waits, waiting
+from stack.waits import Waits, so_far
 
 
 def test_what_takes_longer_than_3_s_is_named_then_every_10_s_and_later_every_minute() -> None:
@@ -26,5 +26,5 @@ def test_a_late_look_names_it_once() -> None:
 
 
 def test_the_line_says_what_for_and_why() -> None:
-    assert waiting("kafka", 3.2) == "waiting for kafka, 3 s so far"
-    assert waiting("kafka", 3.2, "no answer") == "waiting for kafka, 3 s so far: no answer"
+    assert so_far("waiting for kafka", 3.2) == "waiting for kafka, 3 s so far"
+    assert so_far("waiting for kafka", 3.2, "no answer") == "waiting for kafka, 3 s so far: no answer"
