@@ -207,7 +207,7 @@ def _invite(ready: Ready) -> None:
 def _show_part(line: str) -> None:
     """Show which part of the deployment is ready, and what it waits for."""
     if " ready " in line or "waiting for" in line:
-        print(f"  {line.removeprefix('tocsin: ')}", flush=True)
+        say(f"  {line.removeprefix('tocsin: ')}")
 
 
 def _say(text: str) -> None:

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
+from cli import terminal
 from stack.assembly import Addresses, Kind, Kinds
 from store.urls import parse
 from streams.security import without_password
@@ -55,21 +56,25 @@ def summary(*, kinds: Kinds, at: Addresses, socket: str, secret: str, folder: Pa
     )
 
 
+def show(line: str) -> None:
+    """Print a line on stdout."""
+    _print(terminal.say, line, sys.stdout)
+
+
 def say(line: str) -> None:
-    """Print a line for the operator on stderr."""
-    show(f"tocsin: {line}", sys.stderr)
+    """Print a line about the work on stderr."""
+    _print(terminal.remark, f"tocsin: {line}", sys.stderr)
 
 
 def show_log(name: str, line: str) -> None:
     """Print a line of the log of a part on stderr."""
-    show(f"{name:>14} | {line}", sys.stderr)
+    _print(terminal.remark, f"{name:>14} | {line}", sys.stderr)
 
 
-def show(line: str, stream: TextIO | None = None) -> None:
+def _print(write: Callable[[str], None], line: str, stream: TextIO) -> None:
     """Print a line. Where nobody reads any more (a closed terminal, `| head`) the deployment goes on in silence."""
-    stream = stream or sys.stdout
     try:
-        print(line, file=stream, flush=True)
+        write(line)
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -162,6 +162,15 @@ def test_the_last_words_of_a_part_that_dies_again_and_again_are_shown(up: Up) ->
     assert up.end() == 0
 
 
+def test_what_parts_write_into_their_logs_does_not_drive_the_terminal(up: Up) -> None:
+    up.start(wanted={"verbose": True})
+    up.ready()
+    with (up.folder / "data" / "logs" / "tansu.log").open("a") as log:
+        log.write("a name\x1b]0;owned\x07\n")
+    until(lambda: "a name\\x1b]0;owned\\x07" in up.said())
+    assert up.end() == 0
+
+
 def test_kafka_is_where_everybody_looks_for_it_unless_that_is_taken(up: Up) -> None:
     try:
         taken = socket.create_server(("127.0.0.1", 9092))
