@@ -168,7 +168,7 @@ def test_three_lines_of_the_readme_sign_a_token(
 
 
 def test_a_kafka_of_ones_own_is_one_command(kafka: Kafka, tmp_path: Path) -> None:
-    (typed,) = re.findall(r"`(tocsin up --kafka .*?)`", README.read_text())
+    (typed,) = re.findall(r"`(tocsin up --kafka \S+:\d+)`", README.read_text())
     words = shlex.split(typed.replace(KAFKA, kafka.address))
     with started(tmp_path, words) as system, Listener(system, "own-1") as listener:
         assert system.kafka == kafka.address
