@@ -169,7 +169,7 @@ async def run_demo(*, once: bool) -> int:
         start = time.monotonic()
         _say("starting Kafka, Redis and the store (embedded), one worker and one gateway")
         async with (
-            deployment("--stack", "embedded") as ready,
+            deployment("--stack", "embedded", here=True, show=_show_part) as ready,
             producer({"bootstrap_servers": ready.kafka}, idempotent=False) as kafka,
         ):
             _say(f"ready after {time.monotonic() - start:.1f} s")
@@ -202,6 +202,12 @@ def _invite(ready: Ready) -> None:
     )
     for line in lines:
         _say(line)
+
+
+def _show_part(line: str) -> None:
+    """Show which part of the deployment is ready, and what it waits for."""
+    if " ready " in line or "waiting for" in line:
+        say(f"  {line.removeprefix('tocsin: ')}")
 
 
 def _say(text: str) -> None:

@@ -16,7 +16,7 @@ from cli.terminal import say, show
 app = typer.Typer(
     name="tocsin",
     help="Real-time notifications on Kafka: every device of a user gets every entry once, in order, now or later.",
-    epilog="Begin with: tocsin up --stack embedded; then, in two more shells: tocsin listen u1; tocsin send u1 'hello'",
+    epilog="Begin with: tocsin up; then, in two more shells: tocsin listen u1; tocsin send u1 'hello'",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,6 +47,7 @@ class Lane(StrEnum):
 YEAR: Final = 366 * 86_400  # s; no longer than revocations are remembered
 CENTURY: Final = 100 * YEAR
 
+_SERVER = "embedded|real|URL"
 User = Annotated[str, typer.Argument(help="Id of the user.")]
 DeviceOption = Annotated[str | None, typer.Option(help="Only this device of the user.")]
 
@@ -63,11 +64,19 @@ def main() -> None:
     shell.main(app)
 
 
-@app.command(epilog="Example: tocsin up --stack embedded")
+@app.command(epilog="Example: tocsin up; with a Kafka of your own: tocsin up --kafka broker.example:9092")
 def up(
-    stack: Annotated[Stack | None, typer.Option(help="Servers to start; without it those of the settings.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the gateway, 0: a free one.")] = None,
-    api_port: Annotated[int, typer.Option(help="Port of the HTTP API, 0: a free one.")] = 8081,
+    stack: Annotated[Stack | None, typer.Option(help="All servers of one kind; instead of the next three.")] = None,
+    kafka: Annotated[str | None, typer.Option(metavar=_SERVER, help="Kafka: started, or yours (host:port).")] = None,
+    redis: Annotated[str | None, typer.Option(metavar=_SERVER, help="Redis: started, or yours.")] = None,
+    store: Annotated[str | None, typer.Option(metavar=_SERVER, help="Store: SQLite, Cassandra, or yours.")] = None,
+    kafka_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of a started Kafka, 0: a free one.  [default: 9092]")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the gateway, 0: a free one.  [default: 8080]")
+    ] = None,
+    api_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the HTTP API, 0: a free one.")] = 8081,
     ready_file: Annotated[Path | None, typer.Option(help="Written once all is ready, as JSON.")] = None,
     gateways: Annotated[int, typer.Option(min=1, help="Gateway processes; they share the port.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
@@ -76,14 +85,20 @@ def up(
 ) -> None:
     """Start everything, until Ctrl-C.
 
-    Servers, store, topics, workers and gateways, supervised: what dies is started again.
+    Servers, store, topics, workers and gateways, supervised: what dies is started again. A server that neither an
+    option nor a setting names is embedded.
     """
+    from cli.choosing import Choice
+    from cli.up import Wanted
     from cli.up import up as run_up
 
     names: dict[Stack, Literal["embedded", "real"]] = {Stack.embedded: "embedded", Stack.real: "real"}
-    chosen = names[stack] if stack else None
-    wanted = shell.settings().port if port is None else port
-    raise typer.Exit(run_up(chosen, wanted, api_port, ready_file, gateways, workers, data, verbose))
+    choice = Choice(stack=names[stack] if stack else None, kafka=kafka, redis=redis, store=store, kafka_port=kafka_port)
+    wanted = Wanted(
+        choice=choice, port=port, api_port=api_port, ready_file=ready_file,
+        gateways=gateways, workers=workers, data=data, verbose=verbose,
+    )  # fmt: skip
+    raise typer.Exit(run_up(wanted))
 
 
 @app.command(epilog="Example: tocsin worker --role inbox")

@@ -29,7 +29,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     store: str = ""
     prefix: str = ""
     idempotence: bool = True
-    secret_file: str = ""
+    secret_file: str | None = None
 
 
 def find_running(path: Path = UP_FILE) -> Running | None:

@@ -3,188 +3,222 @@
 import asyncio
 import contextlib
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from cli import up_lines
+from cli.choosing import ENTRY, Choice, choose
+from cli.own_servers import OwnKafka, meet
 from cli.running import UP_FILE
+from cli.up_place import data_folder, only_one, secret_file, stoppable
+from schemas.errors import ServerFailed
 from stack.assembly import (
+    KAFKA_PORT,
+    PARTS,
     TOCSIN,
     Addresses,
+    Kinds,
     Size,
-    Stack,
     gateway_port,
     gateway_url,
+    kafka_port,
+    lacking,
     programs_of,
     servers_of,
     sqlite_url,
     steps_of,
     told,
 )
-from stack.data_folder import DataFolder
+from stack.data_folder import EMBEDDED, DataFolder
 from stack.deployment import Deployment, follow, supervise
 from stack.logs import Tail
 from stack.ready_file import remove_own, write_json
 from stack.servers import Server
 from streams.security import without_password
-from streams.settings import Settings, read_settings
+from streams.settings import PREFIX, Settings, read_values
 
 _EMBEDDED_TIMEOUT: Final = 6.0  # s: the embedded Kafka lets a group wait for half the session timeout
-_OF_OTHERS: Final = (
-    *(f"TOCSIN_KAFKA_{name}" for name in ("SECURITY", "USER", "PASSWORD", "CA", "CERT", "KEY")),
-    *(f"TOCSIN_{server}_{name}" for server in ("REDIS", "STORE") for name in ("PASSWORD", "CA")),
-)  # how to get into servers that are not ours; those that `up` starts ask for nothing
+_LOOPBACK_ORIGINS: Final = "loopback"  # pages of this machine, such as those of a development server
 
 
-def up(
-    stack: Stack | None,
-    port: int,
-    api_port: int,  # noqa: ARG001 - fixed surface: no part listens on it yet
-    ready_file: Path | None,
-    gateways: int,
-    workers: int,
-    data: Path | None,
-    verbose: bool,
-    command: Sequence[str] = TOCSIN,
-) -> int:
-    """Run a deployment until SIGINT or SIGTERM and return 0.
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says.
 
-    Without `stack` the servers are those of the settings. `command` is what runs our own parts. Raises `SettingsError`
-    or `ServerFailed`.
+    `port` None: that of the settings; nothing listens on `api_port` yet.
     """
-    settings = read_settings(os.environ)
-    with DataFolder(_folder(stack, settings, data)) as folder:
-        if stack == "embedded" and (previous := folder.forget_run()):
-            _say(f"the embedded Kafka starts empty, so the store and tables of the run before are now in {previous}")
-        tls = bool(settings.tls_cert)
-        size = Size(workers, gateways, settings.host, gateway_port(settings.host, port), settings.drain, tls)
-        _Up(stack, settings, folder, size, ready_file, command).run(verbose=verbose)
-    return 0
+
+    choice: Choice = Choice()
+    port: int | None = None
+    api_port: int = 8081
+    ready_file: Path | None = None
+    gateways: int = 1
+    workers: int = 1
+    data: Path | None = None
+    verbose: bool = False
 
 
-def _folder(stack: Stack | None, settings: Settings, data: Path | None) -> Path | None:
-    """Return the data folder; None, a temporary one, where servers are started and nobody asked for a place."""
-    if data is not None or stack is None:
-        return data or Path(settings.data)
-    chosen = "TOCSIN_DATA" in os.environ or settings.data != Settings().data
-    return Path(settings.data) if chosen else None
+def up(wanted: Wanted, command: Sequence[str] = TOCSIN) -> int:
+    """Run a deployment until a signal; return 0 if it was up, else 128 and the number of the signal.
+
+    `command` is what runs our own parts. Raises `SettingsError` or `ServerFailed`.
+    """
+    values = read_values(os.environ)
+    kinds, settings = choose(wanted.choice, values)
+    try:
+        with stoppable(), only_one(), data_folder(wanted.data, kinds, settings) as folder:
+            return _Up(wanted, kinds, settings, folder, command).run()
+    except OSError as exc:
+        raise ServerFailed(f"{exc.filename or 'a file'} cannot be written or read: {exc.strerror or exc}") from exc
 
 
 class _Up:
     """One run of `up`."""
 
     def __init__(
-        self,
-        stack: Stack | None,
-        settings: Settings,
-        folder: DataFolder,
-        size: Size,
-        ready_file: Path | None,
-        command: Sequence[str],
+        self, wanted: Wanted, kinds: Kinds, settings: Settings, folder: DataFolder, command: Sequence[str]
     ) -> None:
-        self._stack = stack
+        self._wanted = wanted
+        self._kinds = kinds
         self._settings = settings
         self._folder = folder
-        self._size = size
-        self._ready_file = ready_file
         self._told = False  # the summary was printed
-        store = settings.store or sqlite_url(folder.path)
-        servers: list[Server] = []
-        self._at = Addresses(settings.kafka, settings.redis, store)
-        if stack is not None:
-            servers, self._at = servers_of(stack, folder.path, folder.logs)
-        environment = told(self._environment(), self._at, settings.secret or folder.secret())
-        programs = programs_of(size, environment, folder.path, folder.logs, command)
-        steps = steps_of(environment, folder.logs, command)
-        self._deployment = Deployment(servers, steps, programs, say=_say, changed=self._announce)
+        port = _kafka_port(wanted.choice.kafka_port) if kinds.kafka != "own" else 0
+        self._servers = servers_of(kinds, folder.path, folder.logs, kafka_port=port)
+        if reason := lacking(self._servers.values()):
+            raise ServerFailed(reason)
+        own = {"kafka": settings.kafka, "redis": settings.redis, "store": settings.store or sqlite_url(folder.path)}
+        self._at = Addresses(**{**own, **{part: server.url for part, server in self._servers.items()}})
+        self._size = Size(
+            wanted.workers,
+            wanted.gateways,
+            settings.host,
+            gateway_port(settings.host, settings.port if wanted.port is None else wanted.port),
+            settings.drain,
+            bool(settings.tls_cert),
+        )
+        self._secret = settings.secret or folder.secret()
+        self._secret_file = secret_file(settings, folder)
+        met = asyncio.run(meet(settings, kinds, say=up_lines.say))
+        if met and not met.idempotent:
+            up_lines.say(f"the Kafka at {settings.kafka} gives no producer ids, so TOCSIN_IDEMPOTENCE is false")
+        self._idempotence = kinds.kafka != "embedded" and settings.idempotence and (met is None or met.idempotent)
+        self._take_over(met)
+        self._deployment = self._assembled(command)
 
-    def run(self, *, verbose: bool) -> None:
+    def _take_over(self, met: OwnKafka | None) -> None:
+        """Make the data folder one of this Kafka."""
+        kafka = f"cluster {met.cluster}" if met else {"embedded": EMBEDDED}.get(self._kinds.kafka, "real")
+        with_store = self._kinds.store == "embedded"
+        if previous := self._folder.belong_to(kafka, with_store=with_store):
+            what = "store and tables" if with_store else "tables"
+            up_lines.say(f"the embedded Kafka starts empty, so the {what} of the run before are now in {previous}")
+
+    def _assembled(self, command: Sequence[str]) -> Deployment:
+        environment = told(self._environment(), self._at, self._secret)
+        programs = programs_of(self._size, environment, self._folder.path, self._folder.logs, command)
+        steps = steps_of(environment, self._folder.logs, command)
+        servers: list[Server] = list(self._servers.values())
+        return Deployment(servers, steps, programs, say=up_lines.say, came=self._came, changed=self._announce)
+
+    def run(self) -> int:
         """Run until a signal. Raises `ServerFailed`."""
-        if self._ready_file:
-            self._ready_file.unlink(missing_ok=True)  # of a run before, which somebody might take for this one
+        if self._wanted.ready_file:
+            self._wanted.ready_file.unlink(missing_ok=True)  # of a run before, which somebody might take for this one
         for server in self._deployment.servers:
             server.fetch()
+        for part in PARTS:
+            if getattr(self._kinds, part) == "own" and part != "store":  # the store is looked at more closely
+                self._came(part, 0.0)
         try:
-            asyncio.run(self._run(verbose=verbose))
+            return asyncio.run(self._run())
         finally:
             remove_own(UP_FILE, os.getpid())
-            if self._ready_file:
-                remove_own(self._ready_file, os.getpid())
+            if self._wanted.ready_file:
+                remove_own(self._wanted.ready_file, os.getpid())
 
-    async def _run(self, *, verbose: bool) -> None:
-        async with self._shown() if verbose else contextlib.nullcontext():
-            await supervise(self._deployment, stopping=lambda: _say("stopping; once more kills at once"))
+    async def _run(self) -> int:
+        async with self._shown() if self._wanted.verbose else contextlib.nullcontext():
+            return await supervise(self._deployment, stopping=lambda: up_lines.say("stopping; once more kills at once"))
 
     @contextlib.asynccontextmanager
     async def _shown(self) -> AsyncIterator[None]:
         logs = {part.name: part.log for part in self._deployment.servers}
         logs |= {part.name: part.log for part in self._deployment.programs}
-        shown = asyncio.create_task(follow({name: Tail(log) for name, log in logs.items()}, _show))
+        shown = asyncio.create_task(follow({name: Tail(log) for name, log in logs.items()}, up_lines.show_log))
         yield
         shown.cancel()
 
     def _environment(self) -> Mapping[str, str]:
-        """Return our own environment, without passwords for servers of our own, with what the embedded Kafka needs."""
-        if self._stack is None:
-            return os.environ
-        if self._stack == "real":
-            return _without_entry(os.environ)
-        # it gives no producer ids; on loopback an answer is lost only together with the broker itself
-        suited = {**_without_entry(os.environ), "TOCSIN_IDEMPOTENCE": "false"}
-        if self._settings.session_timeout == Settings().session_timeout:
-            suited["TOCSIN_SESSION_TIMEOUT"] = str(_EMBEDDED_TIMEOUT)
-        return suited
+        """Return our own environment, without entry to servers that we start, with what this kind of Kafka needs."""
+        fields = [field for part in PARTS if getattr(self._kinds, part) != "own" for field in ENTRY[part]]
+        names = {f"{PREFIX}{field.upper()}" for field in fields}
+        files = {f"{name}_FILE" for name in names}
+        environment = {name: value for name, value in os.environ.items() if name not in files} | dict.fromkeys(
+            names, ""
+        )
+        if self._kinds.kafka != "own":
+            environment["TOCSIN_KAFKA_SECURITY"] = "plaintext"
+        environment["TOCSIN_IDEMPOTENCE"] = str(self._idempotence).lower()
+        if self._kinds.kafka == "embedded" and self._settings.session_timeout == Settings().session_timeout:
+            environment["TOCSIN_SESSION_TIMEOUT"] = str(_EMBEDDED_TIMEOUT)
+        if not self._settings.origins:
+            environment["TOCSIN_ORIGINS"] = _LOOPBACK_ORIGINS
+        return environment
+
+    def _came(self, name: str, seconds: float) -> None:
+        part = next((part for part, server in self._servers.items() if server.name == name), name)
+        up_lines.show(up_lines.came(part, self._at, self._kinds, self._socket(), seconds))
+
+    def _socket(self) -> str:
+        return f"{gateway_url(self._size)}/ws"
 
     def _announce(self) -> None:
         """Write the ready files anew; the first time say how to try it."""
+        try:
+            self._write_files()
+        except OSError as exc:
+            if not self._told:
+                raise
+            up_lines.say(f"{exc.filename} could not be written: {exc.strerror}; it does not name the processes of now")
+
+    def _write_files(self) -> None:
         content = self._content()
-        secret_file = "" if self._settings.secret else str(self._folder.secret_file)
-        idempotence = self._stack != "embedded" and self._settings.idempotence
-        near = {"prefix": self._settings.prefix, "secret_file": secret_file, "idempotence": idempotence}
-        write_json(UP_FILE, {**content, **near, "pid": os.getpid()}, private=True)  # URLs may hold passwords
+        near = {"prefix": self._settings.prefix, "idempotence": self._idempotence, "pid": os.getpid()}
+        write_json(UP_FILE, {**content, **near}, private=True)  # URLs may hold passwords
         if not self._told:
+            for line in self._summary():
+                up_lines.show(line)
             self._told = True
-            print(self._summary(), flush=True)
-        if self._ready_file:  # last, since whoever waits for it may look at all else then
+        if self._wanted.ready_file:  # last, since whoever waits for it may look at all else then
             shown = {"redis": without_password(content["redis"]), "store": without_password(content["store"])}
-            write_json(self._ready_file, content | shown)
+            write_json(self._wanted.ready_file, content | shown)
 
     def _content(self) -> dict[str, Any]:
         return {
             **msgspec.structs.asdict(self._at),
             "gateway": gateway_url(self._size),
             "api": None,
+            "secret_file": self._secret_file,
             "metrics": {program.name: program.metrics_url for program in self._deployment.programs},
             "pids": self._deployment.pids(),
         }
 
-    def _summary(self) -> str:
-        lines = [
-            f"Tocsin is up{f' ({self._stack} servers)' if self._stack else ''}.",
-            f"  gateway  {gateway_url(self._size)}/ws",
-            f"  kafka    {self._at.kafka}",
-            f"  data     {self._folder.path}{' (removed at the end)' if self._folder.temporary else ''}",
-            "Try it from this folder in two more shells:",
-            "  tocsin listen u1",
-            "  tocsin send u1 'hello'",
-            "Ctrl-C ends everything.",
-        ]
-        return "\n".join(lines)
+    def _summary(self) -> Sequence[str]:
+        return up_lines.summary(
+            kinds=self._kinds,
+            at=self._at,
+            socket=self._socket(),
+            secret=self._secret_file or "that of TOCSIN_SECRET",
+            folder=self._folder.path,
+            temporary=self._folder.temporary,
+        )
 
 
-def _without_entry(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for the servers that `up` starts itself, whatever the settings say of others."""
-    files = {f"{name}_FILE" for name in _OF_OTHERS}
-    empty = {**dict.fromkeys(_OF_OTHERS, ""), "TOCSIN_KAFKA_SECURITY": "plaintext"}
-    return {name: value for name, value in environment.items() if name not in files} | empty
-
-
-def _say(line: str) -> None:
-    print(f"tocsin: {line}", file=sys.stderr, flush=True)
-
-
-def _show(name: str, line: str) -> None:
-    print(f"{name:>14} | {line}", file=sys.stderr, flush=True)
+def _kafka_port(wanted: int | None) -> int:
+    port = kafka_port(wanted)
+    if wanted is None and port != KAFKA_PORT:
+        up_lines.say(f"port {KAFKA_PORT} is taken by another process, so kafka will be on {port}; --kafka-port chooses")
+    return port

@@ -1,7 +1,7 @@
 """What a deployment consists of: which servers, which programs of ours, and what the environment tells each."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -10,13 +10,20 @@ import msgspec
 from schemas.addresses import host_port
 from schemas.errors import ServerFailed
 from stack.child import Child
-from stack.ports import LOOPBACK, free_port, free_ports, is_free
+from stack.ports import LOOPBACK, free_port, free_ports, is_free, obstacle, reserve
 from stack.program import Program
 from stack.servers import Cassandra, Kafka, Redis, Server, Tansu, Valkey
 
-Stack = Literal["embedded", "real"]
+Kind = Literal["embedded", "real", "own"]
 
+KAFKA_PORT: Final = 9092  # where everybody looks for Kafka first
 TOCSIN: Final = (sys.executable, "-m", "cli")  # the command line of this very installation
+PARTS: Final = ("kafka", "redis", "store")
+_SERVERS: Final[dict[str, dict[str, type[Server]]]] = {
+    "kafka": {"embedded": Tansu, "real": Kafka},
+    "redis": {"embedded": Valkey, "real": Redis},
+    "store": {"real": Cassandra},
+}
 _WORKER_STOPS_WITHIN: Final = 20.0  # s
 _GATEWAY_STOPS_WITHIN: Final = 5.0  # s beyond its drain
 
@@ -27,6 +34,14 @@ class Addresses(msgspec.Struct, frozen=True):
     kafka: str
     redis: str
     store: str
+
+
+class Kinds(msgspec.Struct, frozen=True):
+    """Of each part what it is: embedded or real, which are started here, or somebody's own."""
+
+    kafka: Kind = "embedded"
+    redis: Kind = "embedded"
+    store: Kind = "embedded"
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -40,12 +55,29 @@ class Size(msgspec.Struct, frozen=True):
     tls: bool = False
 
 
-def servers_of(stack: Stack, folder: Path, logs: Path) -> tuple[list[Server], Addresses]:
-    """Return the servers of a stack, not started yet, and their addresses. All their data is in `folder`."""
-    kinds: tuple[type[Server], ...] = (Tansu, Valkey) if stack == "embedded" else (Kafka, Redis, Cassandra)
-    servers = [kind(folder / kind.name, log=logs / f"{kind.name}.log") for kind in kinds]
-    kafka, redis, *rest = (server.url for server in servers)
-    return servers, Addresses(kafka, redis, rest[0] if rest else sqlite_url(folder))
+def servers_of(kinds: Kinds, folder: Path, logs: Path, *, kafka_port: int = 0) -> dict[str, Server]:
+    """Return what has to be started of kafka, redis and store, not started yet. All their data is in `folder`.
+
+    There is nothing to start for what is somebody's own, nor for the embedded store, which is a file.
+    """
+    started = {part: kind for part in PARTS if (kind := _SERVERS[part].get(getattr(kinds, part)))}
+    return {
+        part: kind(folder / kind.name, kafka_port if part == "kafka" else 0, log=logs / f"{kind.name}.log")
+        for part, kind in started.items()
+    }
+
+
+def lacking(servers: Iterable[Server]) -> str | None:
+    """Return what has to be installed before these can start and how, in one line; None if nothing."""
+    missing: dict[str, str] = {}
+    for server in servers:
+        missing |= server.missing()
+    if not missing:
+        return None
+    *most, last = missing
+    names = f"{', '.join(most)} and {last} are" if most else f"{last} is"
+    packages = " ".join(missing.values())
+    return f"{names} missing: apt-get install {packages}; or take embedded servers (--stack embedded), which need none"
 
 
 def sqlite_url(folder: Path) -> str:
@@ -58,10 +90,27 @@ def gateway_port(host: str, port: int) -> int:
 
     The gateways share their port, so the kernel itself would not complain about a second deployment on it.
     """
+    return _chosen(host, port, "--port")
+
+
+def kafka_port(port: int | None) -> int:
+    """Return the port of a Kafka that is started here: the usual one if nobody chose and it is free.
+
+    0 is a free one. Raises `ServerFailed` if the chosen one is taken.
+    """
+    if port is None:
+        return KAFKA_PORT if is_free(KAFKA_PORT) and reserve(KAFKA_PORT) else free_port()
+    return _chosen(LOOPBACK, port, "--kafka-port")
+
+
+def _chosen(host: str, port: int, option: str) -> int:
     if port == 0:
         return free_port()
-    if not is_free(port, host):
-        raise ServerFailed(f"port {port} is taken by another process; choose another with --port, 0: a free one")
+    reason = obstacle(port, host)
+    if reason is None and not reserve(port):
+        reason = f"port {port} is taken by another `tocsin up`, which is starting"
+    if reason:
+        raise ServerFailed(f"{reason}; choose another with {option}, 0: a free one")
     return port
 
 

@@ -16,15 +16,22 @@ _LEASH: Final = str(Path(__file__).with_name("leash.py"))
 
 
 class Child:
-    """One command; it can be spawned again after it ended. Its output is added to `log`."""
+    """One command, in the folder `cwd`, else in ours. It can be spawned again after it ended; `log` gets its output."""
 
     def __init__(
-        self, name: str, command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self.name = name
         self.log = log
         self._command = list(command)
         self._environment = None if environment is None else dict(environment)
+        self._cwd = cwd
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -56,6 +63,7 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
+                cwd=self._cwd,
                 start_new_session=True,  # Ctrl-C is for us, who end children in order
             )
 

@@ -2,20 +2,24 @@
 
 import fcntl
 import hashlib
+import math
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import msgspec
 
 from schemas.errors import ServerFailed
 from stack.child import Child
+from stack.waits import Waits, so_far
 
+_LOOK_EVERY: Final = 0.05  # s
 _MAVEN_WITHIN: Final = 900.0  # s: a slow line is no error
 _PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:2.8"
 
@@ -85,8 +89,34 @@ def fetch(jars: Jars, finish: Callable[[Path], None] = lambda _: None) -> Path:
 def _lock(home: Path) -> Iterator[None]:
     home.parent.mkdir(parents=True, exist_ok=True)
     with home.with_name(f"{home.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _wait(f"waiting for another process that fetches {home.name}", lambda: _locked(file))
         yield
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _wait(what: str, over: Callable[[], bool], within: float = math.inf) -> bool:
+    """Wait until it is over, at most `within` seconds, and say now and then what for; return whether it is."""
+    waits, begun = Waits(), time.monotonic()
+    waits.began(what, begun)
+    while not over():
+        now = time.monotonic()
+        if now > begun + within:
+            return False
+        for _, taken in waits.overdue(now):
+            _say(so_far(what, taken))
+        time.sleep(_LOOK_EVERY)
+    return True
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"tocsin: {line}\n")
 
 
 def _download(jars: Jars, folder: Path) -> None:
@@ -95,7 +125,7 @@ def _download(jars: Jars, folder: Path) -> None:
         raise ServerFailed(
             f"Maven is missing, which fetches {jars.name}: install it (apt-get install maven) or use --stack embedded"
         )
-    sys.stderr.write(f"tocsin: fetching {jars.name} {jars.version} from Maven Central, once; about a minute ...\n")
+    _say(f"fetching {jars.name} {jars.version} from Maven Central, once; about a minute ...")
     folder.mkdir()
     pom = folder / "pom.xml"
     pom.write_text(jars.pom())
@@ -111,7 +141,7 @@ def run(name: str, command: list[str], *, log: Path, within: float) -> None:
     child = Child(name, command, log=log)
     child.spawn()
     try:
-        if not child.wait(within):
+        if not _wait(f"still {name}", lambda: not child.running, within):
             raise ServerFailed(f"{name} took more than {within:.0f} s (log: {log})")
     finally:
         child.kill()

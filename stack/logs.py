@@ -14,13 +14,22 @@ _WRONG: Final = re.compile(
 
 def last_error(path: Path) -> str:
     """Return the last line of a log that speaks of an error, else its last line; empty if there is none."""
+    return error_in(_end(path))
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """Return the last lines of a log, without colours; those that are long are cut."""
+    lines = [line.rstrip()[:_LONGEST] for line in _COLOURS.sub("", _end(path)).splitlines() if line.strip()]
+    return lines[-count:]
+
+
+def _end(path: Path) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _LOOK_BACK))
-            text = file.read().decode(errors="replace")
+            return file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""
-    return error_in(text)
 
 
 def error_in(text: str) -> str:

@@ -1,13 +1,16 @@
 """Free ports on loopback, each given by one process of this machine only."""
 
+import errno
 import random
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Final
 
+from schemas.addresses import host_port
 from schemas.errors import ServerFailed
 
 LOOPBACK: Final = "127.0.0.1"
@@ -47,6 +50,7 @@ class _Own:
 
 
 _own: Final = _Own()
+_reserved: Final[dict[int, socket.socket]] = {}
 
 
 def free_ports(count: int) -> list[int]:
@@ -69,9 +73,35 @@ def free_port() -> int:
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Return whether a server could listen on the port now."""
-    if listener := _bound(host, port):
-        listener.close()
-    return listener is not None
+    return obstacle(port, host) is None
+
+
+def obstacle(port: int, host: str = LOOPBACK) -> str | None:
+    """Return why no server could listen on the port now; None if one could."""
+    try:
+        _listening(host, port).close()
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            return f"port {port} is taken by another process"
+        return f"nothing can listen on {host_port(host, port)}: {exc.strerror or exc}"
+    return None
+
+
+def reserve(port: int) -> bool:
+    """Return whether no other `tocsin up` on this machine has chosen the port; it is ours as long as we live.
+
+    Somebody listens only seconds later, so a look at who listens now does not keep two of them apart.
+    """
+    if port in _reserved or sys.platform != "linux":  # elsewhere such names do not go with their process
+        return True
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0tocsin-up-port-{port}")
+    except OSError:
+        name.close()
+        return False
+    _reserved[port] = name
+    return True
 
 
 def _claimed(first: int) -> socket.socket | None:
@@ -86,6 +116,13 @@ def _claimed(first: int) -> socket.socket | None:
 
 
 def _bound(host: str, port: int) -> socket.socket | None:
+    try:
+        return _listening(host, port)
+    except OSError:
+        return None
+
+
+def _listening(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what just ended leaves the port usable
     try:
@@ -93,5 +130,5 @@ def _bound(host: str, port: int) -> socket.socket | None:
         listener.listen(1)  # two may bind under SO_REUSEADDR, but only one listens
     except OSError:
         listener.close()
-        return None
+        raise
     return listener

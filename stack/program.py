@@ -3,14 +3,20 @@
 import http.client
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from schemas.errors import ServerFailed
 from stack.child import Child
 from stack.ports import LOOPBACK
 
 _ANSWER_WITHIN: Final = 2.0  # s
-_LONGEST_REASON: Final = 300  # bytes
+_LONGEST_ANSWER: Final = 4096  # bytes
+
+
+class _Health(msgspec.Struct):
+    reasons: dict[str, Any]
 
 
 class Program:
@@ -62,7 +68,7 @@ class Program:
         try:
             connection.request("GET", "/health/ready")
             answer = connection.getresponse()
-            self.unready = answer.read(_LONGEST_REASON).decode(errors="replace")
+            self.unready = _reasons(answer.read(_LONGEST_ANSWER))
         except (OSError, http.client.HTTPException) as exc:
             self.unready = f"no answer on its metrics port ({exc})"
             return False
@@ -81,3 +87,12 @@ class Program:
     def obituary(self) -> str:
         """Return one line about how it ended."""
         return self._child.obituary()
+
+
+def _reasons(answer: bytes) -> str:
+    """Return what a health page says is not ready yet, in one line."""
+    try:
+        reasons = msgspec.json.decode(answer, type=_Health).reasons.values()
+    except msgspec.MsgspecError:
+        return " ".join(answer.decode(errors="replace").split())
+    return ", ".join(str(reason) for reason in reasons)

@@ -17,10 +17,10 @@ def write_json(path: Path, content: dict[str, Any], *, private: bool = False) ->
 
 
 def remove_own(path: Path, pid: int) -> None:
-    """Remove the file unless another process (its `pid`) has written it since."""
+    """Remove the file unless another process (its `pid`) has written it since, or its folder is not ours any more."""
     try:
         owner = msgspec.json.decode(path.read_bytes(), type=dict[str, Any]).get("pid", pid)
-    except (FileNotFoundError, msgspec.DecodeError):
+        if owner == pid:
+            path.unlink(missing_ok=True)
+    except (OSError, msgspec.DecodeError):
         return
-    if owner == pid:
-        path.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ class System:
         self.ready: dict[str, Any] = json.loads((folder / "ready.json").read_text())
         self.kafka = str(self.ready["kafka"])
         self.url = f"{self.ready['gateway']}/ws"
-        self.secret = (folder / "data" / "secret").read_text().strip()
+        self.secret = Path(self.ready["secret_file"]).read_text()
 
     def token(self, user: str, device: str | None = None, ttl: float = 600) -> str:
         return make_token(self.secret, user, device=device, ttl=ttl)
@@ -60,10 +60,16 @@ def environment(**variables: str) -> Mapping[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), **variables}
 
 
-def start(folder: Path, *options: str, **variables: str) -> System:
+FREE_PORTS = ("--port", "0", "--api-port", "0", "--kafka-port", "0")
+
+
+def start(
+    folder: Path, *options: str, ports: Sequence[str] = FREE_PORTS, data: bool = True, **variables: str
+) -> System:
     """Start `tocsin up` in a folder and wait until it is ready; fails with the end of its log."""
-    files = ["--ready-file", str(folder / "ready.json"), "--data", str(folder / "data")]
-    command = [sys.executable, "-m", "cli", "up", "--port", "0", "--api-port", "0", *files, *options]
+    files = ["--ready-file", str(folder / "ready.json"), *(["--data", str(folder / "data")] if data else [])]
+    command = [sys.executable, "-m", "cli", "up", *ports, *files, *options]
+    (folder / "ready.json").unlink(missing_ok=True)
     with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(
             _leashed(command), stdout=log, stderr=log, cwd=folder, env=environment(**variables), start_new_session=True

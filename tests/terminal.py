@@ -3,6 +3,7 @@
 import json
 import subprocess
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,6 +56,13 @@ class Listener:
             in_time = self._changed.wait_for(lambda: len(self._shown) >= count, within)
             assert in_time, f"{len(self._shown)} of {count} after {within} s; {''.join(self._notes)[-2000:]}"
             return list(self._shown)
+
+    def wait_for(self, wanted: Callable[[dict[str, Any]], bool], within: float = 30) -> dict[str, Any]:
+        """Return the first entry that is wanted, once it is shown."""
+        with self._changed:
+            found = self._changed.wait_for(lambda: next(filter(wanted, self._shown), None), within)
+            assert found, f"not shown after {within} s; {''.join(self._notes)[-2000:]}"
+            return found
 
     def connected(self, times: int = 1, within: float = 30) -> None:
         """Wait until the gateway has said welcome so many times."""

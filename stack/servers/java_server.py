@@ -1,11 +1,12 @@
 """What Kafka and Cassandra share: jars from the cache, Java, a class archive."""
 
+import shutil
 from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
 from stack.jars import Jars, fetch
-from stack.servers.jvm import FRUGAL, ClassArchive, find_java
+from stack.servers.jvm import FRUGAL, ClassArchive, find_java, missing_java
 from stack.servers.server import Server
 
 
@@ -18,6 +19,11 @@ class JavaServer(Server):
     def __init__(self, folder: Path, port: int = 0, *, log: Path | None = None) -> None:
         super().__init__(folder, port, log=log)
         self._archive: ClassArchive | None = None
+
+    def missing(self) -> dict[str, str]:
+        """Return what has to be installed before it can start; Maven only where the jars are yet to be fetched."""
+        maven = {} if self.jars.home().exists() or shutil.which("mvn") else {"Maven": "maven"}
+        return missing_java() | maven
 
     def fetch(self) -> None:
         """Get the jars into the cache if they are missing; the first time takes about a minute."""

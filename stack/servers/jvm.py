@@ -11,25 +11,39 @@ from schemas.errors import ServerFailed
 from stack.jars import cache
 
 _OLDEST: Final = 17
+_PACKAGE: Final = "openjdk-17-jre-headless"  # Debian's
 _VERSION: Final = re.compile(r'^JAVA_VERSION="(\d+)', re.MULTILINE)
 
 # Servers of one node that live for minutes: what matters is that they start soon and leave the cores to others.
 FRUGAL: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
 
 
+def missing_java() -> dict[str, str]:
+    """Return Java and its Debian package if there is none."""
+    return {} if _java() else {f"Java {_OLDEST}": _PACKAGE}
+
+
 def find_java() -> str:
     """Return the path of a Java that is new enough: of JAVA_HOME, else of PATH. Raises `ServerFailed`."""
-    home = os.environ.get("JAVA_HOME")
-    program = str(Path(home) / "bin" / "java") if home else shutil.which("java")
-    if program is None or not os.access(program, os.X_OK):
+    program = _java()
+    if program is None:
         raise ServerFailed(
-            f"Java {_OLDEST} is missing: install it (apt-get install openjdk-17-jre-headless) or use --stack embedded"
+            f"Java {_OLDEST} is missing: install it (apt-get install {_PACKAGE}) or use --stack embedded"
         )
     release = _java_home(program) / "release"
     version = _VERSION.search(release.read_text()) if release.exists() else None
     if version and int(version[1]) < _OLDEST:
-        raise ServerFailed(f"Java {_OLDEST} is needed, but {program} is Java {version[1]}")
+        raise ServerFailed(
+            f"Java {_OLDEST} is needed, but {program} is Java {version[1]}; "
+            f"install it (apt-get install {_PACKAGE}) and let JAVA_HOME name its folder"
+        )
     return program
+
+
+def _java() -> str | None:
+    home = os.environ.get("JAVA_HOME")
+    program = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    return program if program and os.access(program, os.X_OK) else None
 
 
 def _java_home(program: str) -> Path:

@@ -31,6 +31,10 @@ class Redis(Server):
         """Where clients find it: redis://host:port/0."""
         return f"redis://{self.address}/0"
 
+    def missing(self) -> dict[str, str]:
+        """Return what has to be installed before it can start."""
+        return {} if shutil.which("redis-server") else {"redis-server": "redis-server"}
+
     def _program(self) -> str:
         program = shutil.which("redis-server")
         if program is None:

@@ -10,7 +10,7 @@ from typing import ClassVar, Final, Self
 
 from schemas.errors import ServerFailed
 from stack.child import Child
-from stack.ports import LOOPBACK, free_port, is_free
+from stack.ports import LOOPBACK, free_port, obstacle
 
 _POLL: Final = 0.05  # s between two looks at a server that starts
 _ANSWER_WITHIN: Final = 1.0  # s that a server has for the answer to a probe
@@ -52,17 +52,26 @@ class Server(ABC):
         return self._started().pid
 
     @property
+    def unready(self) -> str:
+        """Why it is waited for."""
+        return f"no answer at {self.address} yet (log: {self.log})"
+
+    @property
     def running(self) -> bool:
         """Whether its process runs."""
         return self._child is not None and self._child.running
+
+    def missing(self) -> dict[str, str]:
+        """Return what has to be installed before it can start: {what: Debian's package}."""
+        return {}
 
     def fetch(self) -> None:  # noqa: B027 - not abstract: most servers are installed already
         """Get the software if it is missing; this may take a minute. Raises `ServerFailed`."""
 
     def spawn(self) -> None:
         """Start the process without waiting for it. Raises `ServerFailed` if it cannot work."""
-        if not is_free(self.port):
-            raise ServerFailed(f"{self.name} cannot start: port {self.port} is taken by another process")
+        if reason := obstacle(self.port):
+            raise ServerFailed(f"{self.name} cannot start: {reason}")
         self.fetch()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._child = Child(self.name, self._prepare(), log=self.log)

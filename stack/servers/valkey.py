@@ -12,6 +12,10 @@ class Valkey(Redis):
 
     name = "valkey"
 
+    def missing(self) -> dict[str, str]:
+        """Return nothing: it came with our own packages."""
+        return {}
+
     def _program(self) -> str:
         try:
             return str(get_binary_path())

@@ -1,4 +1,8 @@
-"""What the documents tell people to type: the commands of `console` blocks, and the README's two clients, are run."""
+"""What the documents tell people to type is run as it is printed, on the deployment that they tell people to start.
+
+Commands of `console` blocks, the README's programs and the tools that it names. Where one of its ports is taken on this
+machine, another one takes its place in the text; nothing else does.
+"""
 
 import json
 import re
@@ -6,17 +10,22 @@ import shlex
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.system import System, environment
+from stack.ports import is_free
+from stack.servers import Kafka
+from tests.system import System, environment, start, stop
 from tests.terminal import Listener
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-UP = ["tocsin", "up", "--stack", "embedded"]  # the fixture runs this
+README = ROOT / "README.md"
+DOCUMENTS = [README, *sorted(ROOT.glob("docs/*.md"))]
+KAFKA, GATEWAY = "127.0.0.1:9092", "127.0.0.1:8080"  # where the README has them
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -31,6 +40,30 @@ def commands(document: Path) -> list[list[str]]:
 WITH_COMMANDS = [document for document in DOCUMENTS if commands(document)]
 
 
+@contextmanager
+def started(folder: Path, words: list[str]) -> Iterator[System]:
+    """The deployment of a line `tocsin up …`, typed in a folder, on its own ports where these are free."""
+    assert words[:2] == ["tocsin", "up"]
+    other = [] if is_free(8080) else ["--port", "0"]
+    running = start(folder, *words[2:], *other, ports=(), data=False)
+    try:
+        yield running
+    finally:
+        assert stop(running.process) == 0, (folder / "up.log").read_text()
+
+
+def here(text: str, system: System) -> str:
+    """What the README prints, with the addresses of this run: they differ where somebody has a port of its own."""
+    return text.replace(KAFKA, system.kafka).replace(f"ws://{GATEWAY}", str(system.ready["gateway"]))
+
+
+@pytest.fixture(scope="module")
+def readme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    (up,) = (words for words in commands(README) if words[1] == "up")
+    with started(tmp_path_factory.mktemp("readme"), up) as running:
+        yield running
+
+
 class Reader:
     """Somebody who types the commands of a document, one after the other, each `listen` in a shell of its own."""
 
@@ -43,7 +76,7 @@ class Reader:
         assert words[0] == "tocsin", words
         if words[1] == "listen":
             self._listen(words[2], *words[3:])
-        elif words != UP:
+        elif words[1] != "up":
             ended = self._system.tocsin(*words[1:])
             assert ended.returncode == 0, (words, ended.stdout, ended.stderr)
             if words[1] == "send":
@@ -63,9 +96,10 @@ class Reader:
 
 
 @pytest.mark.parametrize("document", WITH_COMMANDS, ids=lambda path: path.stem)
-def test_the_commands_do_what_the_document_says(embedded_system: System, document: Path) -> None:
-    with ExitStack() as shells:
-        reader = Reader(embedded_system, shells)
+def test_the_commands_do_what_the_document_says(document: Path, tmp_path: Path) -> None:
+    (up,) = (words for words in commands(document) if words[1] == "up")
+    with started(tmp_path, up) as system, ExitStack() as shells:
+        reader = Reader(system, shells)
         for words in commands(document):
             reader.type(words)
         for listener, user, ids in reader.listeners:
@@ -77,17 +111,72 @@ def test_the_documents_with_commands_are_those_for_beginners_and_operators() -> 
     assert [document.name for document in WITH_COMMANDS] == ["README.md", "operations.md"]
 
 
-def test_the_producer_of_the_readme_reaches_a_device(embedded_system: System) -> None:
-    (program,) = blocks(ROOT / "README.md", "python")
-    with Listener(embedded_system, "u1", "--device", "python") as listener:
+def test_up_says_where_the_readme_expects_everything(readme: System) -> None:
+    printed = (readme.folder / "up.log").read_text()
+    assert f"kafka        ready on {readme.kafka} (embedded, " in printed
+    assert f"secret   {readme.folder}/.tocsin/secret" in printed
+    if readme.kafka != KAFKA:
+        assert "port 9092 is taken" in printed
+
+
+def run(system: System, *command: str) -> str:
+    """Run what the README prints in the folder where `up` runs, and return what it says."""
+    ended = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=60,
+        cwd=system.folder, env=environment(),
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def program(language: str, about: str) -> str:
+    (found,) = (block for block in blocks(README, language) if about in block)
+    return found
+
+
+def test_the_producer_of_the_readme_reaches_a_device(readme: System) -> None:
+    with Listener(readme, "u1", "--device", "python") as listener:
         listener.connected()
-        ended = subprocess.run(
-            [sys.executable, "-c", program.replace("127.0.0.1:9092", embedded_system.kafka)],
-            check=False, capture_output=True, text=True, timeout=60, env=environment(),
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stderr
-        ids = [entry["id"] for entry in listener.wait(1)]
-    assert "order-42-paid" in ids
+        run(readme, sys.executable, "-c", here(program("python", "confluent_kafka"), readme))
+        listener.wait_for(lambda entry: entry["id"] == "order-42-paid" and entry["data"] == {"order": 42})
+
+
+def test_kcat_of_the_readme_reaches_a_device(tmp_path: Path) -> None:
+    (typed,) = re.findall(r"With `kcat` .*`(tocsin up .*?)`", README.read_text())
+    with started(tmp_path, shlex.split(typed)) as system, Listener(system, "u1") as listener:
+        listener.connected()
+        run(system, "bash", "-euo", "pipefail", "-c", here(program("sh", "kcat"), system))
+        assert [entry["title"] for entry in listener.wait(1)] == ["Paid"]
+        with urllib.request.urlopen(system.ready["metrics"]["worker-inbox"], timeout=10) as page:
+            moved = re.findall(r"^tocsin_records_moved_total\S* (\S+)$", page.read().decode(), re.MULTILINE)
+    assert sum(map(float, moved)) == 0  # its partitioner is the one that the README names
+
+
+@pytest.mark.parametrize(
+    ("language", "about", "interpreter"),
+    [("python", "jwt.encode", (sys.executable, "-c")), ("javascript", "createHmac", ("node", "-e"))],
+    ids=["python", "node"],
+)
+def test_three_lines_of_the_readme_sign_a_token(
+    readme: System, language: str, about: str, interpreter: tuple[str, str]
+) -> None:
+    lines = program(language, about)
+    assert len(list(filter(None, lines.splitlines()))) == 3
+    token = run(readme, *interpreter, lines).strip()
+    with Listener(readme, "u1", "--token", token) as listener:
+        listener.connected()
+
+
+def test_a_kafka_of_ones_own_is_one_command(kafka: Kafka, tmp_path: Path) -> None:
+    (typed,) = re.findall(r"`(tocsin up --kafka \S+:\d+)`", README.read_text())
+    words = shlex.split(typed.replace(KAFKA, kafka.address))
+    with started(tmp_path, words) as system, Listener(system, "own-1") as listener:
+        assert system.kafka == kafka.address
+        listener.connected()
+        assert system.tocsin("send", "own-1", "through a Kafka that was there").returncode == 0
+        listener.wait(1)
+    with started(tmp_path, words) as system, Listener(system, "own-1", "--device", "new") as listener:
+        assert [entry["body"] for entry in listener.wait(1)] == ["through a Kafka that was there"]  # it lasts
 
 
 SHELL = """
@@ -102,20 +191,18 @@ const show = (frame) => {
 """
 
 
-def test_the_browser_of_the_readme_shows_each_entry_once_and_acknowledges(
-    embedded_system: System, tmp_path: Path
-) -> None:
-    (script,) = blocks(ROOT / "README.md", "js")
+def test_the_browser_of_the_readme_shows_each_entry_once_and_acknowledges(readme: System, tmp_path: Path) -> None:
+    (script,) = blocks(README, "js")
     shutil.copytree(ROOT / "tests" / "interop" / "ws", tmp_path / "ws", ignore=shutil.ignore_patterns("node_modules"))
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=tmp_path / "ws", check=True, timeout=120)
     page = tmp_path / "ws" / "page.mjs"
-    page.write_text(SHELL + script.replace("ws://127.0.0.1:8080/ws", embedded_system.url))
+    page.write_text(SHELL + here(script, readme))
 
     def shown(batch: str) -> list[str]:
-        sent = embedded_system.tocsin("send", "js-1", "hello", "--count", "2", "--key", batch)
+        sent = readme.tocsin("send", "js-1", "hello", "--count", "2", "--key", batch)
         assert sent.returncode == 0, sent.stderr
         ended = subprocess.run(
-            ["node", str(page), embedded_system.token("js-1", "web")],
+            ["node", str(page), readme.token("js-1", "web")],
             check=False, capture_output=True, text=True, timeout=40,
         )  # fmt: skip
         assert ended.returncode == 0, ended.stderr

@@ -6,25 +6,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 WITHIN = 60.0  # s
 
 _RUN = """
-import sys
-from pathlib import Path
-from cli.up import up
+import json, sys
+import msgspec
+from cli.up import Wanted, up
 from schemas.errors import TocsinError
 
-folder = Path(sys.argv[1])
-fake = [sys.executable, sys.argv[2], str(folder)]
 try:
-    data = folder / "data" if sys.argv[5] == "data" else None
-    sys.exit(up(sys.argv[3] or None, int(sys.argv[4]), 0, folder / "ready.json", 2, 1, data, True, fake))
+    sys.exit(up(msgspec.json.decode(sys.argv[1], type=Wanted, dec_hook=lambda kind, text: kind(text)), sys.argv[2:]))
 except TocsinError as exc:
-    sys.exit(f"tocsin: {exc}")
+    print(f"tocsin: {exc}", file=sys.stderr)
+    sys.exit(exc.exit_code)
+except KeyboardInterrupt:
+    sys.exit(130)
 """
 
 
@@ -53,19 +53,35 @@ class Up:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(
-        self, stack: str = "embedded", port: int = 0, *, data: bool = True, settings: dict[str, str] | None = None
+        self,
+        stack: str | None = "embedded",
+        *,
+        data: Path | Literal["own"] | None = "own",
+        settings: dict[str, str] | None = None,
+        cwd: Path | None = None,
+        wanted: dict[str, Any] | None = None,
+        out: Any = None,
+        **choice: Any,
     ) -> None:
-        fake = Path(__file__).with_name("fake_parts.py")
+        """Start it; `choice` are the options about servers, `wanted` the others."""
+        fake = [sys.executable, str(Path(__file__).with_name("fake_parts.py")), str(self.folder)]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TOCSIN_") or k == "TOCSIN_CACHE"}
         environment["PYTHONPATH"] = str(Path(__file__).parents[3])
         environment |= settings or {}
-        place = "data" if data else "anywhere"
-        with (self.folder / "out").open("w") as out, (self.folder / "err").open("w") as err:
+        options = {
+            "choice": {"stack": stack, "kafka_port": 0, **choice},
+            "port": 0,
+            "ready_file": str(self.folder / "ready.json"),
+            "gateways": 2,
+            "data": str(self.folder / "data") if data == "own" else data and str(data),
+            **(wanted or {}),
+        }
+        with (self.folder / "out").open("w") as to, (self.folder / "err").open("w") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _RUN, str(self.folder), str(fake), stack, str(port), place],
-                stdout=out,
+                [sys.executable, "-c", _RUN, json.dumps(options), *fake],
+                stdout=out or to,
                 stderr=err,
-                cwd=self.folder,
+                cwd=cwd or self.folder,
                 env=environment,
             )
 
@@ -92,8 +108,12 @@ class Up:
     def said(self) -> str:
         return (self.folder / "err").read_text()
 
+    def printed(self) -> list[str]:
+        return (self.folder / "out").read_text().splitlines()
+
     def events(self) -> list[str]:
-        return (self.folder / "events").read_text().splitlines()
+        file = self.folder / "events"
+        return file.read_text().splitlines() if file.exists() else []
 
 
 @pytest.fixture

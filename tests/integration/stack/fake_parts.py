@@ -5,6 +5,7 @@ name end at once.
 """
 
 import http.server
+import json
 import os
 import signal
 import sys
@@ -23,6 +24,10 @@ class _Health(http.server.BaseHTTPRequestHandler):
 def main() -> None:
     folder, name = Path(sys.argv[1]), os.environ.get("TOCSIN_INSTANCE") or " ".join(sys.argv[2:])
     _note(folder, f"start {name}")
+    settings = {k: v for k, v in os.environ.items() if k.startswith("TOCSIN_")}
+    (folder / f"told-{name.replace(' ', '-')}").write_text(json.dumps(settings))
+    if (folder / f"deaf-{name.replace(' ', '-')}").exists():
+        signal.pause()
     if (folder / f"broken-{name.replace(' ', '-')}").exists():
         sys.exit("error: broken for the test")
     if port := os.environ.get("TOCSIN_METRICS_PORT"):

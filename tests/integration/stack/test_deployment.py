@@ -25,8 +25,16 @@ class Watched:
 
     def __init__(self, servers: list[Server], steps: list[Child], programs: list[Program]) -> None:
         self.said: list[str] = []
+        self.came: list[str] = []
         self.changes = 0
-        self.deployment = Deployment(servers, steps, [programs], say=self.said.append, changed=self._change)
+        self.deployment = Deployment(
+            servers,
+            steps,
+            [programs],
+            say=self.said.append,
+            came=lambda name, _: self.came.append(name),
+            changed=self._change,
+        )
 
     def _change(self) -> None:
         self.changes += 1

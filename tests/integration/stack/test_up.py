@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import signal
 import socket
+from pathlib import Path
 
 from tests.integration.stack.conftest import Up, gone, until
 
@@ -11,7 +13,7 @@ from tests.integration.stack.conftest import Up, gone, until
 def test_the_ready_file_says_everything_once_all_is_ready(up: Up) -> None:
     up.start()
     ready = up.ready()
-    assert set(ready) == {"kafka", "redis", "store", "gateway", "api", "metrics", "pids"}
+    assert set(ready) == {"kafka", "redis", "store", "gateway", "api", "secret_file", "metrics", "pids"}
     assert ready["api"] is None
     assert ready["gateway"].startswith("ws://127.0.0.1:")
     assert set(ready["metrics"]) == {"worker-inbox", "gateway-0", "gateway-1"}
@@ -19,9 +21,29 @@ def test_the_ready_file_says_everything_once_all_is_ready(up: Up) -> None:
     assert up.events()[:2] == ["start store apply", "start topics apply"]
     assert up.process is not None
     near = json.loads((up.folder / ".tocsin" / "up.json").read_text())
-    own = {"pid": up.process.pid, "prefix": "", "idempotence": False}
-    assert near == {**ready, **own, "secret_file": str(up.folder / "data" / "secret")}
-    assert "Tocsin is up (embedded servers)." in (up.folder / "out").read_text()
+    assert near == {**ready, "pid": up.process.pid, "prefix": "", "idempotence": False}
+    assert Path(ready["secret_file"]).read_text() == (up.folder / "data" / "secret").read_text()
+    assert "Tocsin is up (embedded servers)." in up.printed()
+
+
+def test_a_line_says_of_each_part_that_it_is_ready_where_and_after_how_long(up: Up) -> None:
+    up.start(data=None, settings={"TMPDIR": str(up.folder)})
+    ready = up.ready()
+    lines = up.printed()
+    seconds = r"\d+\.\d s\)$"
+    first, second = sorted(lines[:2])
+    assert re.match(rf"kafka        ready on {ready['kafka']} \(embedded, {seconds}", first)
+    assert re.match(rf"redis        ready on {ready['redis']} \(embedded, {seconds}", second)
+    assert re.match(rf"store        ready in {up.folder}/tocsin-.*/tocsin.db \(embedded, {seconds}", lines[2])
+    assert re.match(rf"topics       ready \({seconds}", lines[3])
+    programs = sorted(lines[4:7])
+    assert re.match(rf"gateway-0    ready on {ready['gateway']}/ws \({seconds}", programs[0])
+    assert re.match(rf"worker-inbox ready \({seconds}", programs[2])
+    assert f"  secret   {up.folder}/.tocsin/secret" in lines
+    assert any("HS256" in line and '"sub": USER' in line for line in lines)
+    assert up.end() == 0
+    assert (up.folder / ".tocsin" / "secret").exists()  # so that a token is good after the next start, too
+    assert (up.folder / ".tocsin" / ".gitignore").read_text() == "*\n"
 
 
 def test_sigterm_ends_gateways_then_workers_then_servers_and_leaves_nothing(up: Up) -> None:
@@ -91,7 +113,7 @@ def test_a_part_that_dies_again_and_again_ends_the_start(up: Up) -> None:
 
 def test_a_gateway_port_that_is_taken_is_one_clear_line(up: Up, free_port: int) -> None:
     with socket.create_server(("127.0.0.1", free_port)):
-        up.start(port=free_port)
+        up.start(wanted={"port": free_port})
         assert up.ended() == 1
     assert up.said().splitlines()[-1:] == [
         f"tocsin: port {free_port} is taken by another process; choose another with --port, 0: a free one"
@@ -121,14 +143,14 @@ def test_a_second_signal_ends_it_at_once(up: Up) -> None:
 
 
 def test_the_logs_of_all_parts_are_shown_where_that_was_asked_for(up: Up) -> None:
-    up.start()
+    up.start(wanted={"verbose": True})
     up.ready()
     until(lambda: "         tansu | listening on: tcp://127.0.0.1:" in up.said())
     assert up.end() == 0
 
 
 def test_a_folder_that_nobody_chose_is_removed_at_the_end(up: Up) -> None:
-    up.start(data=False, settings={"TMPDIR": str(up.folder)})
+    up.start(data=None, settings={"TMPDIR": str(up.folder)})
     ready = up.ready()
     (made,) = up.folder.glob("tocsin-*")
     assert ready["store"] == f"sqlite:///{made}/tocsin.db"
@@ -139,22 +161,10 @@ def test_a_folder_that_nobody_chose_is_removed_at_the_end(up: Up) -> None:
 
 def test_logs_stay_where_something_went_wrong(up: Up) -> None:
     (up.folder / "broken-store-apply").touch()
-    up.start(data=False, settings={"TMPDIR": str(up.folder)})
+    up.start(data=None, settings={"TMPDIR": str(up.folder)})
     assert up.ended() == 1
     (made,) = up.folder.glob("tocsin-*")
     assert "broken for the test" in (made / "logs" / "store-apply.log").read_text()
-
-
-def test_without_a_stack_the_servers_are_those_of_the_settings(up: Up) -> None:
-    chosen = up.folder / "chosen"
-    settings = {"TOCSIN_KAFKA": "k:1", "TOCSIN_REDIS": "redis://r/0", "TOCSIN_DATA": str(chosen)}
-    up.start("", data=False, settings={**settings, "TOCSIN_SECRET": "s" * 32})
-    ready = up.ready()
-    assert (ready["kafka"], ready["redis"], ready["store"]) == ("k:1", "redis://r/0", f"sqlite:///{chosen}/tocsin.db")
-    assert set(ready["pids"]) == {"worker-inbox", "gateway-0", "gateway-1"}
-    assert json.loads((up.folder / ".tocsin" / "up.json").read_text())["secret_file"] == ""
-    assert not (chosen / "secret").exists()
-    assert up.end() == 0
 
 
 def test_the_real_stack_starts_survives_and_ends(up: Up) -> None:

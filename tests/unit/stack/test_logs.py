@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.logs import Tail, error_in, last_error, set_aside
+from stack.logs import Tail, error_in, last_error, last_lines, set_aside
 
 TRACEBACK = """\
 starting
@@ -45,6 +45,13 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_text("an early error\n" + "all is well\n" * 10_000)
     assert last_error(log) == "all is well"
+
+
+def test_the_last_words_of_a_log_have_no_colours_and_no_endless_lines(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    assert last_lines(log, 3) == []
+    log.write_text("one\n\n\x1b[31mtwo\x1b[0m\n" + "x" * 1000 + "\n")
+    assert last_lines(log, 2) == ["two", "x" * 300]
 
 
 def test_a_tail_shows_each_line_once_it_is_whole(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from schemas.errors import ServerFailed
-from stack import ports
+from stack import assembly, ports
 from stack.assembly import Size, gateway_port, gateway_url
 
 
@@ -65,6 +65,39 @@ def test_a_gateway_port_that_is_taken_is_refused_with_what_to_do(free_port: int)
         pytest.raises(ServerFailed, match=rf"port {free_port} is taken by another process; .*--port"),
     ):
         gateway_port(ports.LOOPBACK, free_port)
+
+
+def test_a_port_that_another_starting_deployment_chose_is_refused(free_port: int) -> None:
+    """Its gateways listen only seconds later, and they would share the port with ours."""
+    choose = f"print(gateway_port('127.0.0.1', {free_port}), flush=True)"
+    program = f"import sys; from stack.assembly import gateway_port; {choose}; sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin
+        assert other.stdout
+        assert int(other.stdout.readline()) == free_port
+        with pytest.raises(ServerFailed, match=rf"port {free_port} is taken by another `tocsin up`"):
+            gateway_port(ports.LOOPBACK, free_port)
+        other.stdin.close()
+    assert gateway_port(ports.LOOPBACK, free_port) == free_port
+
+
+def test_an_address_that_is_not_of_this_machine_is_not_called_taken(free_port: int) -> None:
+    with pytest.raises(ServerFailed, match=rf"nothing can listen on 192\.0\.2\.1:{free_port}: Cannot assign"):
+        gateway_port("192.0.2.1", free_port)
+    with pytest.raises(ServerFailed, match=rf"nothing can listen on \[2001:db8::1\]:{free_port}: "):
+        gateway_port("2001:db8::1", free_port)
+
+
+def test_kafka_takes_its_usual_port_if_that_is_free(monkeypatch: pytest.MonkeyPatch, free_port: int) -> None:
+    monkeypatch.setattr(assembly, "KAFKA_PORT", free_port)
+    with socket.create_server((ports.LOOPBACK, free_port)):
+        assert assembly.kafka_port(None) != free_port
+        with pytest.raises(ServerFailed, match=rf"port {free_port} is taken by another process; .*--kafka-port"):
+            assembly.kafka_port(free_port)
+    assert assembly.kafka_port(None) == free_port
+    assert assembly.kafka_port(0) not in (0, free_port)
 
 
 def test_zero_is_any_free_gateway_port() -> None:
