@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.browsers import EMPTY, Chromium, Site, tokens_from
 from tests.system import System, environment
 from tests.terminal import Listener
 
@@ -90,36 +90,29 @@ def test_the_producer_of_the_readme_reaches_a_device(embedded_system: System) ->
     assert "order-42-paid" in ids
 
 
-SHELL = """
-import WebSocket from "ws";
-globalThis.WebSocket = WebSocket;
-const token = process.argv[2];
-let left = 2;
-const show = (frame) => {
-  console.log(JSON.stringify(frame));
-  if (--left === 0) setTimeout(() => process.exit(0), 500); // acknowledgements leave in bundles
-};
-"""
-
-
 def test_the_browser_of_the_readme_shows_each_entry_once_and_acknowledges(
-    embedded_system: System, tmp_path: Path
+    embedded_system: System, chromium: Chromium, site: Site
 ) -> None:
     (script,) = blocks(ROOT / "README.md", "js")
-    shutil.copytree(ROOT / "tests" / "interop" / "ws", tmp_path / "ws", ignore=shutil.ignore_patterns("node_modules"))
-    subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=tmp_path / "ws", check=True, timeout=120)
-    page = tmp_path / "ws" / "page.mjs"
-    page.write_text(SHELL + script.replace("ws://127.0.0.1:8080/ws", embedded_system.url))
+    shell = (
+        "<script>const shown = [], badges = [], show = ({id}) => shown.push(id), badge = (n) => badges.push(n)</script>"
+    )
+    module = script.replace("ws://127.0.0.1:8080/ws", embedded_system.url)
+    site.pages["/readme"] = f'{EMPTY}{shell}<script type="module">{module}</script>'
 
-    def shown(batch: str) -> list[str]:
-        sent = embedded_system.tocsin("send", "js-1", "hello", "--count", "2", "--key", batch)
-        assert sent.returncode == 0, sent.stderr
-        ended = subprocess.run(
-            ["node", str(page), embedded_system.token("js-1", "web")],
-            check=False, capture_output=True, text=True, timeout=40,
-        )  # fmt: skip
+    def sent(batch: str) -> list[str]:
+        ended = embedded_system.tocsin("send", "u-readme", "hello", "--count", "2", "--key", batch)
         assert ended.returncode == 0, ended.stderr
-        return [json.loads(line)["id"] for line in ended.stdout.splitlines()]
+        return [f"{batch}-1", f"{batch}-2"]
 
-    assert shown("a") == ["a-1", "a-2"]
-    assert shown("b") == ["b-1", "b-2"]  # what was acknowledged does not come again
+    with tokens_from(site, embedded_system, "u-readme"):
+        tab = chromium.tab(chromium.profile(), "/readme")
+        tab.wait("badges.length > 0")
+        first = sent("a")
+        assert tab.shown(2) == first
+        tab.wait("badges.at(-1) === 2")
+        tab.reload()
+        assert sorted(tab.shown(2)) == first, "from history"
+        second = sent("b")
+        assert sorted(tab.shown(4)) == first + second
+        assert tab.problems() == []

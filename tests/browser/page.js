@@ -1,0 +1,19 @@
+// What the pages of these tests share: a client, and a note of all that it says. Nothing here is under test.
+import { Tocsin } from "./tocsin.js";
+
+Object.assign(globalThis, { shown: [], states: [], resets: [], troubles: [], tokens: 0, Tocsin });
+
+/** Start the client of this page. `ttl` is how long its tokens are good, in s; `broken` shows an entry after a throw. */
+globalThis.start = ({ url, user, ttl = 600, bad = false, device = "", listener = (entry) => entry, ...options }) => {
+  const token = async () => {
+    globalThis.tokens += 1;
+    return bad ? "nonsense" : (await fetch(`/token?${new URLSearchParams({ user, ttl, device })}`)).text();
+  };
+  const tocsin = (globalThis.tocsin = new Tocsin({ url, token, ...options }));
+  tocsin.on("state", (change) => globalThis.states.push(change));
+  tocsin.on("error", (trouble) => globalThis.troubles.push(`${trouble.code}: ${trouble.message}`));
+  tocsin.on("reset", (reset) => globalThis.resets.push(reset));
+  tocsin.on("notification", listener);
+  tocsin.on("notification", ({ id, log, seq }) => void globalThis.shown.push({ id, log, seq }));
+};
+globalThis.ready = true;
