@@ -3,7 +3,7 @@ import { Tocsin } from "./tocsin.js";
 
 Object.assign(globalThis, { shown: [], states: [], resets: [], troubles: [], tokens: 0, Tocsin });
 
-/** Start the client of this page. `ttl` is how long its tokens are good, in s; `broken` shows an entry after a throw. */
+/** Start the client of this page. `ttl` is how long its tokens are good, in s; `bad`: they are no tokens. */
 globalThis.start = ({ url, user, ttl = 600, bad = false, device = "", listener = (entry) => entry, ...options }) => {
   const token = async () => {
     globalThis.tokens += 1;
@@ -15,5 +15,11 @@ globalThis.start = ({ url, user, ttl = 600, bad = false, device = "", listener =
   tocsin.on("reset", (reset) => globalThis.resets.push(reset));
   tocsin.on("notification", listener);
   tocsin.on("notification", ({ id, log, seq }) => void globalThis.shown.push({ id, log, seq }));
+};
+
+/** The ids of a bell: what was there when the page began, and what it has been told since. */
+globalThis.bell = async () => {
+  globalThis.before ??= globalThis.tocsin.history("inbox/normal");
+  return [...(await globalThis.before), ...globalThis.shown].map(({ id }) => id);
 };
 globalThis.ready = true;
