@@ -270,7 +270,7 @@ declare class Log {
         request: Request | null;
         found: Entry[];
     } | null;
-    behind: boolean;
+    behind: number;
     /** @type {Request[]} */ requests: Request[];
     name: string;
     /** Begin after `seq`. @param {number} seq */

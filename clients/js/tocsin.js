@@ -42,7 +42,8 @@ const STABLE = 10_000; // ms after which a session was a good one, and pauses st
 const LONGEST = 30_000; // ms, the longest usual pause
 const ACKS_EVERY = 200; // ms over which acknowledgements are bundled
 const REFUSED = 2_000; // ms after which history that was refused as too much is asked for again
-const PAGE = 1_000; // entries that one `sync` may name
+const PAGE = 1_000; // entries that one `sync` may name; a user may ask for so many a second, so a page names few
+const SPARE = 50; // entries beyond the known end that a page names, so that it reaches the end
 const SHOWN = 10_000; // entries that are known again after a reset: as many as a server sends unasked
 const COUNTS = 1_000; // entries of a log whose running count is known to `read`
 
@@ -103,7 +104,7 @@ class Log {
   /** @type {Map<number, number>} */ counts = new Map(); // running counts by seq
   /** @type {{after: number, end: number, at: number, request: Request | null, found: Entry[]} | null} */
   page = null; // what a `sync` asked for, and how far it came
-  behind = false; // the server goes on only after a `sync`
+  behind = 0; // where the log ends, while the server goes on only after a `sync`; else 0
   /** @type {Request[]} */ requests = [];
 
   /** @param {string} name */
@@ -128,7 +129,7 @@ class Log {
   leave() {
     this.acked = this.readSent = 0;
     this.page = null;
-    this.behind = false;
+    this.behind = 0;
   }
 }
 
@@ -408,7 +409,7 @@ export class Core {
     log.cursor ??= from - 1; // a log that `welcome` did not name
     if (to <= log.cursor) return; // a repeat
     if (from > log.cursor + 1) {
-      log.behind = true; // this does not happen; what was left out is asked for, and this with it
+      log.behind = to; // this does not happen; what was left out is asked for, and this with it
       return this.#turn(log);
     }
     log.n ??= log.counts.get(log.cursor);
@@ -543,8 +544,9 @@ export class Core {
     if (!this.welcomed || log.page) return;
     if (!(resume && log.behind) && this.#askHistory(log)) return;
     if (!log.behind || log.cursor === null) return;
-    log.behind = false;
-    this.#sync(log, log.cursor, log.cursor + PAGE, null);
+    const end = Math.min(log.cursor + PAGE, Math.max(log.cursor, log.behind) + SPARE);
+    log.behind = 0;
+    this.#sync(log, log.cursor, end, null);
   }
 
   /** Ask for the page of the first request that is not done. @param {Log} log */
@@ -575,7 +577,7 @@ export class Core {
     const cursor = log.cursor ?? 0;
     if (page && (page.request ? page.at < page.end : gap && cursor < page.end)) return;
     log.page = null;
-    log.behind = gap || head > cursor;
+    log.behind = gap || head > cursor ? head : 0;
     if (page?.request) {
       page.request.top = page.after + 1;
       page.request.found.unshift(...page.found);

@@ -391,7 +391,7 @@ describe("history", () => {
     assert.deepEqual(shown(client.frame(entry(101))), [101], "it was on its way");
     assert.deepEqual(shown(page(client, 96, 100)), []);
     const effects = client.frame({ type: "gap", log: LOG, from: 101, to: 103 });
-    assert.deepEqual(said(effects, "sync").map(({ after, id }) => [after, id]), [[101, `resume:${LOG}`]]);
+    assert.deepEqual(said(effects, "sync").map(({ after, limit, id }) => [after, limit, id]), [[101, 52, `resume:${LOG}`]]);
     assert.deepEqual(shown(page(client, 102, 103)), [102, 103]);
     const [{ entries }] = of(client.frame({ type: "synced", log: LOG, head: 103 }), "resolve");
     assert.deepEqual(entries.map(({ seq }) => seq), [96, 97, 98, 99, 100]);
@@ -434,6 +434,21 @@ describe("history", () => {
     client.frame({ type: "gap", log: LOG, from: 50, to: 101 }); // was on its way when live was resumed
     assert.ok(client.core.logs.get(LOG).page, "live is still to be resumed");
     assert.deepEqual(shown(client.frame(entry(101))), [101]);
+  });
+
+  test("far behind, live delivery is resumed page by page, and history takes its turn between them", () => {
+    const client = opened({ head: 5_000, cursor: 10 });
+    client.history({ limit: 2 });
+    page(client, 9, 10);
+    const [resume] = said(client.frame({ type: "gap", log: LOG, from: 11, to: 5_000 }), "sync");
+    assert.deepEqual([resume.after, resume.limit], [10, 1_000]);
+    client.history({ before: 5, limit: 2 });
+    page(client, 11, 1_010);
+    const [next] = said(client.frame({ type: "gap", log: LOG, from: 1_011, to: 5_000 }), "sync");
+    assert.deepEqual([next.after, next.limit], [2, 2]);
+    page(client, 3, 4);
+    const [again] = said(client.frame({ type: "gap", log: LOG, from: 5, to: 5_000 }), "sync");
+    assert.deepEqual([again.after, again.limit], [1_010, 1_000]);
   });
 
   test("a lost connection begins the page again", () => {
