@@ -114,13 +114,15 @@ class Log {
 
   /** Begin after `seq`. @param {number} seq */
   restart(seq) {
-    if (this.cursor !== null) this.before = new Set([...(this.before ?? []), ...this.pending.keys()]);
+    if (this.cursor !== null) {
+      this.before = new Set([...(this.before ?? []), ...this.pending.keys()]);
+      this.read = 0;
+    }
     this.cursor = this.floor = seq;
     this.unheard = Infinity;
     this.pending.clear();
     this.counts.clear();
     this.n = undefined;
-    this.read = 0;
     this.leave();
     for (const request of this.requests) Object.assign(request, { top: request.before, found: [] });
   }
@@ -500,8 +502,9 @@ export class Core {
 
   /** @param {Log} log @param {number} seq */
   #read(log, seq) {
-    if (seq <= log.read) return;
-    log.read = seq;
+    const read = Math.min(seq, log.cursor ?? seq); // what has not come cannot have been read
+    if (read <= log.read) return;
+    log.read = read;
     this.#later();
     if (this.#recount(log)) this.#emit("unread", this.unread);
   }

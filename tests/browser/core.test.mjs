@@ -356,6 +356,16 @@ describe("unread", () => {
     client.take({ type: "read", log: LOG, seq: 99 });
     assert.deepEqual(said(client.flush(), "read"), [{ type: "read", log: LOG, seq: 1 }]);
     assert.deepEqual(client.core.unread, { [LOG]: 0 });
+    client.show(2);
+    assert.deepEqual(client.core.unread, { [LOG]: 1 });
+  });
+
+  test("read before the first welcome is said with it", () => {
+    const client = new Client();
+    client.take({ type: "read", log: LOG, seq: 3 });
+    client.connect();
+    const effects = client.frame(welcome({ head: 5, cursor: 5, unread: 5 }));
+    assert.deepEqual(said(effects, "read"), [{ type: "read", log: LOG, seq: 3 }]);
   });
 
   test("read while the backlog is coming counts when all is here", () => {

@@ -3,10 +3,11 @@ import { Tocsin } from "./tocsin.js";
 
 Object.assign(globalThis, { shown: [], states: [], resets: [], troubles: [], tokens: 0, Tocsin });
 
-/** Start the client of this page. `ttl` is how long its tokens are good, in s; `bad`: they are no tokens. */
-globalThis.start = ({ url, user, ttl = 600, bad = false, device = "", listener = (entry) => entry, ...options }) => {
+/** Start the client of this page. `ttl` is how long its tokens are good, in s; `bad`: none is; `fails`: that one. */
+globalThis.start = ({ url, user, ttl = 600, bad, fails, device = "", listener = (entry) => entry, ...options }) => {
   const token = async () => {
     globalThis.tokens += 1;
+    if (globalThis.tokens === fails) throw new Error("the backend is away");
     return bad ? "nonsense" : (await fetch(`/token?${new URLSearchParams({ user, ttl, device })}`)).text();
   };
   const tocsin = (globalThis.tocsin = new Tocsin({ url, token, ...options }));

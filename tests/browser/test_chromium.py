@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from schemas import frames
 from store.sqlite import SqliteStore
 from tests.browsers import Chromium, Site, Tab, Wire
 from tests.system import System, start, stop
 
 LOG = "inbox/normal"
+TELLS = pytest.mark.skipif(not hasattr(frames, "TokenExpiring"), reason="the gateway says nothing of tokens yet")
 
 
 @pytest.fixture(scope="module")
@@ -221,13 +223,36 @@ class TestFaults:
     def test_a_page_goes_on_with_a_new_token_when_its_own_expires(
         self, chromium: Chromium, profile: str, system: System
     ) -> None:
-        tab = connected(chromium, profile, system, "expires", "{ttl: -2}")  # 5 s are forgiven
+        tab = connected(chromium, profile, system, "expires", "{ttl: -3, fails: 2}")  # 5 s are forgiven
         ids = send(system, "expires", "before", 2)
         assert tab.shown(2) == ids
-        tab.wait("tokens >= 2")
+        tab.open(2)
+        assert tab.run("tokens") >= 3
+        assert "token: the token function failed" in tab.run("troubles")
         after = send(system, "expires", "after", 2)
         assert tab.shown(4) == ids + after
         assert tab.problems() == []
+
+    @TELLS
+    def test_a_token_is_replaced_before_it_expires(self, chromium: Chromium, profile: str, system: System) -> None:
+        tab = connected(chromium, profile, system, "renewed", "{ttl: -2}")  # 5 s are forgiven
+        tab.wait("tokens >= 3")
+        assert tab.run("states.map(({state}) => state)") == ["connecting", "open"]
+        ids = send(system, "renewed", "r")
+        assert tab.shown(1) == ids
+
+    @TELLS
+    def test_a_token_that_is_refused_ends_it_with_a_reason(
+        self, chromium: Chromium, profile: str, system: System
+    ) -> None:
+        tab = chromium.tab(profile)
+        tab.start(system.url, "refused", "{bad: true}")
+        tab.wait("tocsin.state === 'denied'")
+        last = tab.run("states.at(-1)")
+        assert last["code"] == 4101
+        assert "token" in last["reason"]
+        tab.run("dispatchEvent(new Event('online'))")
+        assert tab.run("tokens") == 2, "a new one was asked for, once"
 
     def test_a_user_that_is_kicked_out_stays_out(self, chromium: Chromium, profile: str, system: System) -> None:
         tab = connected(chromium, profile, system, "kicked")
