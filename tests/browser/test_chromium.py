@@ -223,7 +223,7 @@ class TestFaults:
     def test_a_page_goes_on_with_a_new_token_when_its_own_expires(
         self, chromium: Chromium, profile: str, system: System
     ) -> None:
-        tab = connected(chromium, profile, system, "expires", "{ttl: -3, fails: 2}")  # 5 s are forgiven
+        tab = connected(chromium, profile, system, "expires", "{ttl: -4, fails: 2}")  # 5 s are forgiven
         ids = send(system, "expires", "before", 2)
         assert tab.shown(2) == ids
         tab.open(2)
