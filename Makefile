@@ -11,9 +11,9 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
 PIP_US := $(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
-TESTS := $(wildcard tests/unit tests/fuzz tests/contract tests/integration tests/interop tests/e2e)
+TESTS := $(wildcard tests/unit tests/fuzz tests/contract tests/integration tests/interop tests/browser tests/e2e)
 # what the real servers and the clients of the tests need: command=Debian package
-SYSTEM := java=openjdk-17-jre-headless mvn=maven redis-server=redis-server node=nodejs npm=npm openssl=openssl kcat=kcat cc=build-essential
+SYSTEM := java=openjdk-17-jre-headless mvn=maven redis-server=redis-server node=nodejs npm=npm chromium=chromium openssl=openssl kcat=kcat cc=build-essential
 
 .PHONY: help
 help: ## show this list

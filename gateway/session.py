@@ -119,6 +119,7 @@ class Session:
             device=self.device,
             epoch=opening.epoch,
             heads={log.log: log.head for log in opening.logs},
+            cursors={log.log: log.after for log in opening.logs},
             unread={log.log: log.unread for log in opening.logs},
             heartbeat=self._heartbeat,
             gateway=self._identity.gateway,

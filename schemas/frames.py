@@ -112,13 +112,17 @@ def _why(data: bytes, exc: Exception) -> BadFrame:
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="welcome"):
-    """The session is open; `heads` and `unread` are by log, `heartbeat` is in seconds."""
+    """The session is open; `heads`, `cursors` and `unread` are by log, `heartbeat` is in seconds.
+
+    `cursors` is where the session starts in each log: what comes next lies after it.
+    """
 
     session: str
     user: str
     device: str
     epoch: str
     heads: dict[str, int]
+    cursors: dict[str, int]
     unread: dict[str, int]
     heartbeat: float
     gateway: str

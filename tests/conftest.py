@@ -10,7 +10,7 @@ import pytest
 from stack import ports
 from stack.servers import Cassandra, Kafka, Redis
 
-pytest_plugins = ["tests.system"]  # the whole of Tocsin as one fixture
+pytest_plugins = ["tests.system", "tests.browsers"]  # the whole of Tocsin, and browsers, as one fixture each
 
 # A busy machine is no finding: examples may take their time.
 hypothesis.settings.register_profile("tocsin", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -8,11 +8,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cli.tokens import make_token
+
+if TYPE_CHECKING:
+    from tests.browsers import Site
 
 ROOT = Path(__file__).parents[1]
 LEASH = ROOT / "stack" / "leash.py"
@@ -106,7 +109,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 @pytest.fixture(scope="session")
-def embedded_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    running = start(tmp_path_factory.mktemp("embedded"), "--stack", "embedded")
+def embedded_system(tmp_path_factory: pytest.TempPathFactory, site: "Site") -> Iterator[System]:
+    running = start(tmp_path_factory.mktemp("embedded"), "--stack", "embedded", TOCSIN_ORIGINS=site.origin)
     yield running
     stop(running.process)

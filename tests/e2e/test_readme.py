@@ -7,7 +7,6 @@ machine, another one takes its place in the text; nothing else does.
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -19,6 +18,7 @@ import pytest
 
 from stack.ports import is_free
 from stack.servers import Kafka
+from tests.browsers import EMPTY, Chromium, Site, tokens_from
 from tests.system import System, environment, start, stop
 from tests.terminal import Listener
 
@@ -179,34 +179,28 @@ def test_a_kafka_of_ones_own_is_one_command(kafka: Kafka, tmp_path: Path) -> Non
         assert [entry["body"] for entry in listener.wait(1)] == ["through a Kafka that was there"]  # it lasts
 
 
-SHELL = """
-import WebSocket from "ws";
-globalThis.WebSocket = WebSocket;
-const token = process.argv[2];
-let left = 2;
-const show = (frame) => {
-  console.log(JSON.stringify(frame));
-  if (--left === 0) setTimeout(() => process.exit(0), 500); // acknowledgements leave in bundles
-};
-"""
-
-
-def test_the_browser_of_the_readme_shows_each_entry_once_and_acknowledges(readme: System, tmp_path: Path) -> None:
+def test_the_browser_of_the_readme_shows_each_entry_once_and_acknowledges(
+    readme: System, chromium: Chromium, site: Site
+) -> None:
     (script,) = blocks(README, "js")
-    shutil.copytree(ROOT / "tests" / "interop" / "ws", tmp_path / "ws", ignore=shutil.ignore_patterns("node_modules"))
-    subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=tmp_path / "ws", check=True, timeout=120)
-    page = tmp_path / "ws" / "page.mjs"
-    page.write_text(SHELL + here(script, readme))
+    shell = (
+        "<script>const shown = [], badges = [], show = ({id}) => shown.push(id), badge = (n) => badges.push(n)</script>"
+    )
+    site.pages["/readme"] = f'{EMPTY}{shell}<script type="module">{here(script, readme)}</script>'
 
-    def shown(batch: str) -> list[str]:
-        sent = readme.tocsin("send", "js-1", "hello", "--count", "2", "--key", batch)
-        assert sent.returncode == 0, sent.stderr
-        ended = subprocess.run(
-            ["node", str(page), readme.token("js-1", "web")],
-            check=False, capture_output=True, text=True, timeout=40,
-        )  # fmt: skip
+    def sent(batch: str) -> list[str]:
+        ended = readme.tocsin("send", "u-readme", "hello", "--count", "2", "--key", batch)
         assert ended.returncode == 0, ended.stderr
-        return [json.loads(line)["id"] for line in ended.stdout.splitlines()]
+        return [f"{batch}-1", f"{batch}-2"]
 
-    assert shown("a") == ["a-1", "a-2"]
-    assert shown("b") == ["b-1", "b-2"]  # what was acknowledged does not come again
+    with tokens_from(site, readme, "u-readme"):
+        tab = chromium.tab(chromium.profile(), "/readme")
+        tab.wait("badges.length > 0")
+        first = sent("a")
+        assert tab.shown(2) == first
+        tab.wait("badges.at(-1) === 2")
+        tab.reload()
+        assert sorted(tab.shown(2)) == first, "from history"
+        second = sent("b")
+        assert sorted(tab.shown(4)) == first + second
+        assert tab.problems() == []

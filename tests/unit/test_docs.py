@@ -24,7 +24,8 @@ from telemetry.gateway import GatewayMetrics
 from telemetry.worker import WorkerMetrics
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "deploy" / "README.md"]
+BESIDE = [ROOT / "deploy" / "README.md", ROOT / "clients" / "js" / "README.md"]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md")), *BESIDE]
 PROTOCOL, OPERATIONS, ARCHITECTURE = ("protocol.md", "operations.md", "architecture.md")
 
 

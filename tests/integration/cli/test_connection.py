@@ -100,7 +100,9 @@ def entry(seq: int) -> str:
 
 
 WELCOME = frames.encode(
-    frames.Welcome(session="s", user="u", device="d", epoch="e", heads={}, unread={}, heartbeat=25, gateway="g")
+    frames.Welcome(
+        session="s", user="u", device="d", epoch="e", heads={}, cursors={}, unread={}, heartbeat=25, gateway="g"
+    )
 ).decode()
 
 

@@ -23,7 +23,15 @@ def entry(seq: int, log: str = LOG) -> bytes:
 def welcome(epoch: str = "e") -> bytes:
     return frames.encode(
         frames.Welcome(
-            session="s", user="u", device="d", epoch=epoch, heads={LOG: 3}, unread={}, heartbeat=25.0, gateway="g"
+            session="s",
+            user="u",
+            device="d",
+            epoch=epoch,
+            heads={LOG: 3},
+            cursors={LOG: 0},
+            unread={},
+            heartbeat=25.0,
+            gateway="g",
         )
     )
 

@@ -127,6 +127,7 @@ class TestOpening:
                 "device": "",
                 "epoch": "e1",
                 "heads": {LOG: 5, BULK: 0},
+                "cursors": {LOG: 2, BULK: 0},
                 "unread": {LOG: 3, BULK: 0},
                 "heartbeat": 25.0,
                 "gateway": "g1",
