@@ -11,8 +11,8 @@ from tests.system import System, start, stop
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("browsers")
-    settings = {"TOCSIN_ORIGINS": site.origin, "TOCSIN_DRAIN": "1"}
-    running = start(folder, "--stack", "embedded", "--gateways", "2", **settings)
+    stack = ("--stack", "embedded", "--gateways", "2")
+    running = start(folder, *stack, TOCSIN_ORIGINS=site.origin, TOCSIN_DRAIN="1")
     with tokens_from(site, running):
         yield running
     stop(running.process)
