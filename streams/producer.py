@@ -120,7 +120,7 @@ class BatchProducer:
         """
         producer = self._producer
         try:
-            sent = [one for place, records in runs.items() for one in await self._send(producer, place, records)]
+            sent = await self._send(producer, runs)
         except KafkaError as exc:  # such as of a client whose sender has ended
             await self._renew(producer, exc)
             raise
@@ -134,15 +134,42 @@ class BatchProducer:
         finally:
             self.emitting -= size
 
-    async def _send(self, producer: Any, place: Place, records: Sequence[Emit]) -> list[Sent]:
+    async def _send(self, producer: Any, runs: Mapping[Place, Sequence[Emit]]) -> list[Sent]:
+        """Send what fits into a batch of each partition at once, and the rest batch by batch.
+
+        The client has one batch of a partition under way, too. What follows one that is refused is not sent: Kafka may
+        take it, and then it would stand before what was refused beside the one record that is wrong.
+        """
         sent: list[Sent] = []
-        at = 0
+        more: list[tuple[Place, Sequence[Emit], int, asyncio.Future[Any]]] = []
+        for place, records in runs.items():
+            if records:
+                count, future = await self._send_some(producer, place, records, 0)
+                sent.append((place, records[:count], future))
+                if count < len(records):
+                    more.append((place, records, count, future))
+        for rest in await asyncio.gather(*[self._send_rest(producer, *one) for one in more]) if more else ():
+            sent += rest
+        return sent
+
+    async def _send_rest(
+        self, producer: Any, place: Place, records: Sequence[Emit], at: int, before: asyncio.Future[Any]
+    ) -> list[Sent]:
+        sent: list[Sent] = []
         while at < len(records):
-            batch, count = self._filled(producer, records, at)
-            future = await producer.send_batch(batch, place[0], partition=place[1])
-            sent.append((place, records[at : at + count], future))
+            await asyncio.wait([before])
+            if before.cancelled() or before.exception():
+                return [*sent, (place, records[at:], before)]  # they share its fate
+            count, before = await self._send_some(producer, place, records, at)
+            sent.append((place, records[at : at + count], before))
             at += count
         return sent
+
+    async def _send_some(
+        self, producer: Any, place: Place, records: Sequence[Emit], at: int
+    ) -> tuple[int, asyncio.Future[Any]]:
+        batch, count = self._filled(producer, records, at)
+        return count, await producer.send_batch(batch, place[0], partition=place[1])
 
     def _filled(self, producer: Any, records: Sequence[Emit], first: int) -> tuple[Any, int]:
         """Return a batch with as many of the records, from one on, as it takes, and their number; never none."""
@@ -163,7 +190,7 @@ class BatchProducer:
     async def _after_refusals(self, producer: Any, sent: Sequence[Sent], done: Sequence[Any]) -> list[Written]:
         """Write again, with care, what was refused for its size and all that follows it in its partition.
 
-        What follows may have been written all the same, so that it is there twice: order comes first.
+        None of that was sent (`_send`).
         """
         written: list[Written] = []
         again: dict[Place, list[Emit]] = {}
