@@ -37,7 +37,7 @@ async def require(
         return
     end = asyncio.get_running_loop().time() + patience
     while await _is_taken(host, port):
-        if any((one.get("machine"), one.get("port")) == (machine(), port) for one in await neighbours()):
+        if any(_listens_here(one, port) for one in await neighbours()):
             return
         if asyncio.get_running_loop().time() > end:
             raise PortTaken(
@@ -45,6 +45,13 @@ async def require(
                 "another program; TOCSIN_PORT chooses another one"
             )
         await asyncio.sleep(RETRY)
+
+
+def _listens_here(lease: Mapping[str, Any], port: int) -> bool:
+    """Say whether a lease is of a gateway on this port of this machine; those of before say it by their URL alone."""
+    if "port" not in lease:
+        return str(lease.get("url", "")).endswith(f":{port}")
+    return (lease.get("machine"), lease.get("port")) == (machine(), port)
 
 
 def machine() -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from typing import Any
 
@@ -152,7 +153,10 @@ class TestRedis:
         client = redis.asyncio.Redis.from_url(config.redis)
         key = bus.lease_key(config.prefix, config.id)
         lease = json.loads(await client.get(key) or b"null")
-        assert lease == {"url": f"ws://127.0.0.1:{gateway.gateway.port}", "sessions": 0, "partitions": {}}
+        port = gateway.gateway.port
+        assert lease == {
+            "url": f"ws://127.0.0.1:{port}", "machine": socket.gethostname(), "port": port, "sessions": 0, "partitions": {},
+        }  # fmt: skip
         assert 0 < await client.ttl(key) <= 10
         await gateway.gateway.stop()
         assert await client.get(key) is None
