@@ -155,7 +155,8 @@ class TestRedis:
         lease = json.loads(await client.get(key) or b"null")
         port = gateway.gateway.port
         assert lease == {
-            "url": f"ws://127.0.0.1:{port}", "machine": socket.gethostname(), "port": port, "sessions": 0, "partitions": {},
+            "url": f"ws://127.0.0.1:{port}", "machine": socket.gethostname(), "port": port,
+            "sessions": 0, "partitions": {},
         }  # fmt: skip
         assert 0 < await client.ttl(key) <= 10
         await gateway.gateway.stop()
