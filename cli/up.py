@@ -41,7 +41,7 @@ from streams.security import without_password
 from streams.settings import PREFIX, Settings, read_values
 
 _EMBEDDED_TIMEOUT: Final = 6.0  # s: the embedded Kafka lets a group wait for half the session timeout
-_LOOPBACK_ORIGINS: Final = "loopback"  # pages of this machine, such as those of a development server
+_ORIGINS: Final = "same,loopback"  # pages of this machine, such as those of a development server
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +165,7 @@ class _Up:
         if self._kinds.kafka == "embedded" and self._settings.session_timeout == Settings().session_timeout:
             environment["TOCSIN_SESSION_TIMEOUT"] = str(_EMBEDDED_TIMEOUT)
         if not self._settings.origins:
-            environment["TOCSIN_ORIGINS"] = _LOOPBACK_ORIGINS
+            environment["TOCSIN_ORIGINS"] = _ORIGINS
         return environment
 
     def _came(self, name: str, seconds: float) -> None:

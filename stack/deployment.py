@@ -5,12 +5,12 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from schemas.errors import ServerFailed
 from stack.child import Child
 from stack.logs import Tail, last_lines
+from stack.part import Part
 from stack.program import Program
 from stack.servers import Server
 from stack.supervisor import Supervisor
@@ -22,53 +22,6 @@ _READY_WITHIN: Final = 90.0  # s from the first program's start until all are re
 _GIVE_UP_AFTER: Final = 3  # ends in a row: no more attempts while the deployment starts, and its last words are shown
 _LAST_WORDS: Final = 5  # lines of a log
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Part(Protocol):
-    """What servers and programs have in common."""
-
-    @property
-    def name(self) -> str:
-        """Its name in messages."""
-
-    @property
-    def role(self) -> str:
-        """Its name in the ready file, the same for every kind of server that does the work."""
-
-    @property
-    def log(self) -> Path:
-        """Where its output goes."""
-
-    @property
-    def durable(self) -> bool:
-        """Whether what it holds outlives its process."""
-
-    @property
-    def running(self) -> bool:
-        """Whether its process runs."""
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-
-    @property
-    def unready(self) -> str:
-        """Why it was not ready when it was asked last."""
-
-    def spawn(self) -> None:
-        """Start it without waiting."""
-
-    def ready(self) -> bool:
-        """Whether it can be used; raises `ServerFailed` where waiting on is of no use."""
-
-    def stop(self) -> None:
-        """End it in good order."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-    def obituary(self) -> str:
-        """One line about how it ended."""
 
 
 class Deployment:

@@ -255,6 +255,6 @@ def test_pages_of_this_machine_may_connect_unless_origins_are_set(up: Up) -> Non
         return told["TOCSIN_ORIGINS"]
 
     up.start()
-    assert origins() == "loopback"
+    assert origins() == "same,loopback"
     up.start(settings={"TOCSIN_ORIGINS": "https://app.example"})
     assert origins() == "https://app.example"
