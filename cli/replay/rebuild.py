@@ -1,6 +1,7 @@
 """`tocsin replay rebuild`: the store made again from the log, by the same rule that made it the first time.
 
-Rows are only added after the heads of their logs. Those that are there are compared with their records and left.
+Rows are only added after the heads of their logs. Those that are there are compared with their records and stay as they
+are; they are written again under the epoch of the rebuild, as a worker does with what it takes for judged.
 """
 
 import asyncio

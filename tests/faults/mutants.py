@@ -114,6 +114,16 @@ def rows_without_epoch() -> None:
     late(SqliteStore)
 
 
+def known_not_written_again() -> None:
+    """A worker leaves what former owners have judged under their epochs."""
+
+    async def rewrite(_self: Any, _rewrites: Any) -> None:
+        return
+
+    patch(CassandraStore, "rewrite", rewrite)
+    patch(SqliteStore, "rewrite", rewrite)
+
+
 def committed_ahead() -> None:
     """A worker commits what was delivered to its agents, whether it is acked or not."""
 
@@ -209,6 +219,7 @@ WORKERS: Final[tuple[Callable[[], None], ...]] = (
     marked_first,
     old_epochs_believed,
     rows_without_epoch,
+    known_not_written_again,
     committed_ahead,
     holes_believed,
     looked_up_first,

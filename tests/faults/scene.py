@@ -45,7 +45,11 @@ class Scene:
 
     async def shown(self, count: int) -> None:
         """Send to the victim and return when its devices have shown it."""
-        await self._until_shown(self.victim, self.send(count))
+        await self.until_shown(self.send(count))
+
+    async def until_shown(self, ids: list[str]) -> None:
+        """Return when the victim's devices have shown these."""
+        await self._until_shown(self.victim, ids)
 
     async def seen_by_witnesses(self) -> None:
         """Return when a record to each witness has been shown, so that everything before it has had its chance."""

@@ -195,13 +195,48 @@ async def append_of_a_zombie(scene: Scene) -> None:
         frozen = next(name for name in cluster.workers if cluster.pid(name) == traps.pid("append"))
         await scene.shown(4)  # by the other one, after the session timeout
         await all_committed(cluster, SOON)  # else Kafka gives it again, which would heal what comes too late
-        cluster.thaw(frozen)
-        await scene.run.wait(lambda: traps.performed("append"), "the append is performed after all", SOON)
+        await _thawed(scene, "append", frozen)
     await asyncio.gather(*(cluster.restart(name) for name in cluster.workers))
     await cluster.ready()
     await cluster.owned(PARTITIONS)
     scene.send()
     await scene.seen_by_witnesses()
+
+
+async def _thawed(scene: Scene, effect: str, frozen: str) -> None:
+    """Thaw a worker, which performs the effect that it was about to perform, and dies."""
+    pid = scene.cluster.pid(frozen)
+    scene.cluster.thaw(frozen)
+    await scene.run.wait(lambda: scene.traps.performed(effect, pid), f"{effect} is performed after all", SOON)
+
+
+async def appends_of_two_zombies(scene: Scene) -> None:
+    """Two owners are frozen before they append; the later one's append, of which only a part lands, comes last."""
+    cluster, traps = scene.cluster, scene.traps
+    await scene.shown(3)
+    async with scene.run.fault("SIGSTOP of two owners before their appends"):
+        traps.lay("appends", "late")
+        ids = scene.send(10)
+        await scene.springs("appends")
+        first = _who(scene)
+        traps.lay("appends", "broken off")
+        await scene.springs("appends")  # after the session timeout
+        second = _who(scene)
+        await _thawed(scene, "append", first)
+        await scene.until_shown(ids)  # by the third owner, after another timeout
+        await all_committed(cluster, SOON)
+        await _thawed(scene, "append", second)
+    await asyncio.gather(*(cluster.restart(name) for name in cluster.workers))
+    await cluster.ready()
+    await cluster.owned(PARTITIONS)
+    scene.send()
+    await scene.seen_by_witnesses()
+
+
+def _who(scene: Scene) -> str:
+    """Return the worker that came upon the trap at an append of many rows."""
+    pid = scene.traps.pid("appends")
+    return next(name for name in scene.cluster.workers if scene.cluster.pid(name) == pid)
 
 
 async def partitions_that_come_back(scene: Scene) -> None:

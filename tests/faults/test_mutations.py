@@ -53,8 +53,13 @@ MUTATIONS: Final = (
     Mutation("gaps_untold", "gateway", stories.a_page_that_ends_before_the_log, "I1 BROKEN"),
     Mutation("rows_without_epoch", "worker", stories.append_of_a_zombie, "I1 BROKEN"),
     Mutation("old_epochs_believed", "worker", stories.partitions_that_come_back, "I1 BROKEN"),
+    Mutation("known_not_written_again", "worker", stories.appends_of_two_zombies, "I1 BROKEN"),
 )
-OF_TWO_WORKERS: Final = (stories.append_of_a_zombie, stories.partitions_that_come_back)
+WORKERS: Final[dict[Story, int]] = {  # of the stories that take more than one
+    stories.append_of_a_zombie: 2,
+    stories.partitions_that_come_back: 2,
+    stories.appends_of_two_zombies: 3,
+}
 AS_IT_IS: Final = "with_traps"
 
 
@@ -66,7 +71,7 @@ class Stage:
         self._folder = folder
         self._out = out
         self._cluster: Cluster | None = None
-        self._two = False
+        self._workers = 0
         self._mutants: dict[str, str] = {}
         self._losses = Losses()
         self._number = 0
@@ -79,7 +84,7 @@ class Stage:
 
     async def tell(self, story: Story, mutation: Mutation | None = None) -> None:
         """Tell a story, to mutants if a mutation is given. Raises `AssertionError` if it does not end well."""
-        cluster = await self._deployment(two=story in OF_TWO_WORKERS)
+        cluster = await self._deployment(WORKERS.get(story, 1))
         traps = Traps(self._folder / "traps")
         traps.clear()
         await self._become(cluster, mutation)
@@ -92,14 +97,14 @@ class Stage:
         ) as run:  # fmt: skip
             await story(Scene(run, cluster, traps, self._losses, users))
 
-    async def _deployment(self, *, two: bool) -> Cluster:
-        if self._cluster is None or self._two != two:
+    async def _deployment(self, workers: int) -> Cluster:
+        if self._cluster is None or self._workers != workers:
             await self.close()
             self._mutants.clear()
-            self._two = two
+            self._workers = workers
             self._cluster = Cluster(
-                self._servers, self._folder / str(two), workers=2 if two else 1, store="sqlite",
-                proxies=("redis",), instances=not two, mutant=AS_IT_IS,
+                self._servers, self._folder / str(workers), workers=workers, store="sqlite",
+                proxies=("redis",), instances=workers == 1, mutant=AS_IT_IS,
                 TRAPS=str(self._folder / "traps"),
             )  # fmt: skip
             self._cluster.proxies["redis"].alter(dropping(self._losses.chosen))

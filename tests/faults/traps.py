@@ -2,15 +2,16 @@
 
 An experiment lays a trap, and the first process that is about to perform that effect springs it (once): it is killed;
 is late (it stops as by SIGSTOP, performs the effect when it is thawed, and is killed then, before it does anything
-else); holds the effect back until it is let go; fails; or loses what it was given. Processes have traps when they run
-as the mutant `traps` (tests/faults/mutant.py) with `TRAPS`, a folder, in their environment.
+else); is late and broken off (the same, but it appends only the first row of each log); holds the effect back until it
+is let go; fails; or loses what it was given. Processes have traps when they run as the mutant `traps`
+(tests/faults/mutant.py) with `TRAPS`, a folder, in their environment.
 
     traps.lay("append", "kill")
     run.load.send("ann")
     await run.wait(lambda: traps.sprung("append"), "the trap is sprung")
 
-Effects: `append` (rows and heads to the store), `cursors` (to the store), and `fetch`: a fetch from a lane's topic,
-whose first record may be lost.
+Effects: `append` (rows and heads to the store), `appends` (the same, with more than one row of a log), `cursors` (to
+the store), and `fetch`: a fetch from a lane's topic, whose first record may be lost.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
+
 from schemas.errors import StoreError
 from store.cassandra import CassandraStore
 from store.sqlite import SqliteStore
@@ -27,7 +30,8 @@ from streams.consumer import Consumer
 
 VARIABLE: Final = "TRAPS"
 
-Fate = Literal["kill", "late", "hold", "fail", "lose"]
+Fate = Literal["kill", "late", "broken off", "hold", "fail", "lose"]
+LATE: Final = ("late", "broken off")
 _LOOK_EVERY: Final = 0.02  # s
 
 
@@ -53,9 +57,9 @@ class Traps:
         """Return which process that was."""
         return int((self._folder / f"{effect}.sprung").read_text())
 
-    def performed(self, effect: str) -> bool:
-        """Return whether the effect was performed after all."""
-        return (self._folder / f"{effect}.performed").exists()
+    def performed(self, effect: str, pid: int) -> bool:
+        """Return whether a process has performed the effect after all."""
+        return (self._folder / f"{effect}.performed-{pid}").exists()
 
     def clear(self) -> None:
         """Take all traps up and let what is held go on."""
@@ -81,7 +85,7 @@ async def _pass(effect: str) -> str:
     fate = _come_upon(effect)
     if fate == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if fate == "late":
+    if fate in LATE:
         os.kill(os.getpid(), signal.SIGSTOP)
     while fate == "hold" and _is_held(effect):  # noqa: ASYNC110 - another process lets go
         await asyncio.sleep(_LOOK_EVERY)
@@ -93,7 +97,14 @@ def _is_held(effect: str) -> bool:
 
 
 def _note_performed(effect: str) -> None:
-    Path(os.environ[VARIABLE], f"{effect}.performed").touch()
+    Path(os.environ[VARIABLE], f"{effect}.performed-{os.getpid()}").touch()
+
+
+def _names(effect: str, given: Any) -> list[str]:
+    """Return by what names an effect goes; by none if there is nothing to perform."""
+    if effect == "append" and any(len(each.rows) > 1 for each in given):
+        return ["append", "appends"]
+    return [effect] if given else []
 
 
 def _guarded(kind: type, method: str, effect: str) -> None:
@@ -101,13 +112,18 @@ def _guarded(kind: type, method: str, effect: str) -> None:
     perform: Callable[..., Any] = getattr(kind, method)
 
     async def guarded(self: Any, *arguments: Any) -> Any:
-        fate = await _pass(effect) if arguments[-1] else ""  # else there is nothing to perform
+        *before, given = arguments
+        fate = ""
+        for name in _names(effect, given):
+            fate = fate or await _pass(name)
         if fate == "fail":
             raise StoreError("on purpose")
-        result = await perform(self, *arguments)
+        if fate == "broken off":
+            given = [msgspec.structs.replace(each, rows=each.rows[:1]) for each in given]
+        result = await perform(self, *before, given)
         if fate:
             _note_performed(effect)
-        if fate == "late":  # it would read on, and append again what its successor has appended
+        if fate in LATE:  # it would read on, and append again what its successor has appended
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
