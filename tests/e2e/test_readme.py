@@ -175,7 +175,8 @@ def test_a_kafka_of_ones_own_is_one_command(kafka: Kafka, tmp_path: Path) -> Non
         listener.connected()
         assert system.tocsin("send", "own-1", "through a Kafka that was there").returncode == 0
         listener.wait(1)
-    with started(tmp_path, words) as system, Listener(system, "own-1", "--device", "new") as listener:
+        assert system.tocsin("send", "own-2", "through a Kafka that was there").returncode == 0
+    with started(tmp_path, words) as system, Listener(system, "own-2") as listener:
         assert [entry["body"] for entry in listener.wait(1)] == ["through a Kafka that was there"]  # it lasts
 
 
