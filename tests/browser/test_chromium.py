@@ -1,5 +1,6 @@
 """The client for browsers in real Chromium, on pages of another origin, against a whole deployment."""
 
+import asyncio
 import os
 import re
 import signal
@@ -311,6 +312,8 @@ class TestFaults:
         assert tab.shown(5) == ids
         store = SqliteStore(Path(str(system.ready["store"]).removeprefix("sqlite://")))
         await store.open()
+        while [c.delivered for c in (await store.get_cursors(["epoch"]))["epoch"] if c.log == LOG] != [5]:
+            await asyncio.sleep(0.1)  # an acknowledgement on its way would be kept by the store as it will be
         await store.new_epoch()
         await store.close()
         for part in ("worker", "gateway"):
