@@ -16,9 +16,11 @@ import cli.main
 import streams.inbox
 import tables.kept
 import tables.logs
+from gateway.session import Session
 from schemas.frames import notification_frame
 from tests.faults import gateway_mutants, mutants, traps
 
+BAD_USER = "mallory"  # of whom `session_fails_for_a_user` lets sessions fail
 BAD_KIND = "rule.fails"  # the `kind` of a notification that `rule_fails_on_a_kind` fails on
 
 
@@ -33,6 +35,18 @@ def rule_fails_on_a_kind() -> None:
     vars(streams.inbox)["notification_frame"] = frame
 
 
+def session_fails_for_a_user() -> None:
+    """A session of one user raises whatever the client says."""
+    take = Session._take_frame
+
+    def taking(self: Any, frame: Any, now: float) -> None:
+        if self.user == BAD_USER:
+            raise ZeroDivisionError("on purpose")
+        take(self, frame, now)
+
+    Session._take_frame = taking  # type: ignore[method-assign]
+
+
 def sleeps_without_the_library() -> None:
     """Nothing is wrong with this one but that `time.sleep` fails under libfaketime (see `tests.faults.clocks`)."""
     vars(time)["sleep"] = threading.Event().wait
@@ -44,7 +58,10 @@ def little_memory() -> None:
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
-    **{each.__name__: each for each in (rule_fails_on_a_kind, sleeps_without_the_library, little_memory)},
+    **{
+        each.__name__: each
+        for each in (rule_fails_on_a_kind, session_fails_for_a_user, sleeps_without_the_library, little_memory)
+    },
     **{each.__name__: each for each in (*mutants.WORKERS, *gateway_mutants.GATEWAYS)},
     "with_traps": traps.set_up,  # nothing is switched off
 }
