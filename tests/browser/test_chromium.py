@@ -312,7 +312,7 @@ class TestFaults:
         assert tab.shown(5) == ids
         store = SqliteStore(Path(str(system.ready["store"]).removeprefix("sqlite://")))
         await store.open()
-        while [c.delivered for c in (await store.get_cursors(["epoch"]))["epoch"] if c.log == LOG] != [5]:
+        while [c.delivered for c in (await store.get_cursors(["epoch"]))["epoch"] if c.log == LOG] != [5]:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0.1)  # an acknowledgement on its way would be kept by the store as it will be
         await store.new_epoch()
         await store.close()
