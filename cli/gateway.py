@@ -3,6 +3,8 @@
 import uvloop
 
 from cli.reach import require_entry
+from gateway.admission import AddressLimits
+from gateway.allowance import Quotas
 from gateway.app import serve
 from gateway.bucket import Limits
 from gateway.config import GatewayConfig, gateway_id
@@ -39,11 +41,24 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         sessions=settings.sessions,
         drain=settings.drain,
         stuck=settings.stuck,
-        pace=_pace(settings.limit("connection")),
+        addresses=AddressLimits(
+            sessions=settings.address_sessions,
+            opening=settings.address_opening,
+            connections=_limits(settings.limit("address")),
+            exempt=settings.networks("limit_exempt"),
+            proxies=settings.networks("proxies"),
+        ),
+        quotas=Quotas(
+            connections=_limits(settings.limit("user")),
+            frames=_limits(settings.limit("frames")),
+            entries=_limits(settings.limit("sync")),
+            reads=_limits(settings.limit("reads")),
+        ),
+        pace=_limits(settings.limit("connection")),
     )
 
 
-def _pace(limit: Limit | None) -> Limits | None:
+def _limits(limit: Limit | None) -> Limits | None:
     return Limits(rate=limit.count / limit.window * 1e6, burst=float(limit.count)) if limit else None
 
 

@@ -15,11 +15,12 @@ from gateway.auth import Origins
 from gateway.bus import Lease, Replies, Subscription
 from gateway.config import GatewayConfig
 from gateway.desk import Desk
+from gateway.door import Door
 from gateway.follower import Follower, Source
 from gateway.handshake import Handshake
 from gateway.hub import Hub
 from gateway.producer import KafkaSender, Sender, Writer
-from gateway.websocket import OPENING, WebSocket
+from gateway.websocket import WebSocket
 from schemas import bus
 from schemas.addresses import host_port
 from schemas.errors import TocsinError
@@ -162,14 +163,15 @@ class Gateway:
         handshake = Handshake(self.hub.verifier, Origins(self.config.origins), self)
 
         def accept() -> WebSocket:
-            socket = WebSocket(self.hub, handshake, self._unlist)
-            self._connections.add(socket)
-            return socket
+            return WebSocket(self.hub, handshake, self)
+
+        def answer() -> asyncio.Protocol:
+            return accept() if self.config.tls is None else Door(self.hub, self.config.tls, accept)
 
         host = self.config.host
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                accept, host, self.config.port, reuse_port=True, backlog=BACKLOG, **self._tls()
+                answer, host, self.config.port, reuse_port=True, backlog=BACKLOG
             )
         except OSError as exc:
             raise TocsinError(
@@ -181,10 +183,12 @@ class Gateway:
         self._spawn(self._lease.run())
         self._spawn(self.hub.run())
 
-    def _tls(self) -> dict[str, Any]:
-        return {"ssl": self.config.tls, "ssl_handshake_timeout": OPENING} if self.config.tls else {}
+    def listed(self, socket: WebSocket) -> None:
+        """Keep a connection until it has ended."""
+        self._connections.add(socket)
 
-    def _unlist(self, socket: WebSocket) -> None:
+    def unlisted(self, socket: WebSocket) -> None:
+        """Let go of a connection that has ended."""
         self._connections.discard(socket)
         if not self._connections and self._leaving is not None:
             self._leaving.set()

@@ -19,6 +19,7 @@ from jwt.types import Options
 
 from schemas.errors import BadToken
 from schemas.records import DeviceId, UserId
+from schemas.text import is_encodable
 
 ALGORITHMS: Final = ["HS256"]  # by allow-list: what the token's own header asks for does not count
 LEEWAY: Final = 5.0  # s that clocks may differ
@@ -112,6 +113,8 @@ class Verifier:
         try:
             raw = jwt.decode(token, self._secret, ALGORITHMS, options=_CHECKS)
             payload = msgspec.convert(raw, _Payload)
+            if not is_encodable(payload.sub, payload.device, payload.jti):  # the library reads JSON with Python's own
+                raise BadToken("a claim of the token is not text")
             if len(self._headers) < MAX_HEADERS:
                 self._headers.add(token.partition(".")[0])
         except jwt.MissingRequiredClaimError as exc:

@@ -1,39 +1,41 @@
-"""How much a client may say and how much it is sent: buckets of tokens that fill at a rate."""
+"""How much of something there is: buckets of tokens that fill at a rate. Times are s of one steady clock."""
 
 from typing import Final
 
 import msgspec
 
-RATE: Final = 50.0  # frames a second that a client may say
+RATE: Final = 50.0  # frames a second that a session may say
 BURST: Final = 200.0  # frames that it may say at once
+_SLIP: Final = 1e-6  # s that sums of floats may be off
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """`rate` a second, `burst` at once: frames that a client may say, or entries that a session is sent."""
+    """`rate` a second, `burst` at once.
+
+    A bucket is one number, the time at which it is full again, 0 for one that nothing was taken from. So what is
+    remembered of thousands of clients is a float each, and it says by itself when there is nothing to remember.
+    """
 
     rate: float = RATE
     burst: float = BURST
 
+    def spent(self, full_at: float, now: float, cost: float = 1.0) -> float:
+        """Return when a bucket is full again once `cost` more was taken, whether that was there or not."""
+        return max(full_at, now) + cost / self.rate
+
+    def wait(self, full_at: float, now: float) -> float:
+        """Return for how many s a bucket is in debt, 0 if it is not."""
+        debt = full_at - now - self.burst / self.rate
+        return debt if debt > _SLIP else 0.0
+
+    def spend(self, full_at: float, now: float, cost: float = 1.0) -> tuple[float, float]:
+        """Return `spent`, and `wait` after that."""
+        full_at = (full_at if full_at > now else now) + cost / self.rate  # noqa: FURB136 - a call, for every frame
+        debt = full_at - now - self.burst / self.rate
+        return full_at, debt if debt > _SLIP else 0.0
+
 
 LIMITS: Final = Limits()
-
-
-class Bucket:
-    """Full at the beginning; what is spent comes back at the rate."""
-
-    __slots__ = ("_at", "_left", "_limits")
-
-    def __init__(self, limits: Limits, now: float) -> None:
-        self._limits = limits
-        self._left = limits.burst
-        self._at = now
-
-    def spend(self, now: float, cost: float) -> bool:
-        """Take `cost` frames out; return False if more was taken than there was."""
-        limits = self._limits
-        self._left = min(limits.burst, self._left + (now - self._at) * limits.rate) - cost
-        self._at = now
-        return self._left >= 0
 
 
 class Pace:

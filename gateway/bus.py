@@ -88,7 +88,10 @@ class Subscription:
                 except msgspec.DecodeError as exc:
                     log.warning("a message on the bus cannot be read and is dropped: %s", exc)
                     continue
-                await take(message)
+                try:
+                    await take(message)
+                except Exception:  # what fails in us is no reason to take the connection for lost, nor to end
+                    log.exception("a message on the bus cannot be dealt with and is dropped")
 
 
 class Lease:

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.admission import AddressLimits
+from gateway.allowance import QUOTAS, Quotas
 from gateway.bucket import Limits
 
 
@@ -31,6 +33,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int = 18_000
     drain: float = 10.0
     stuck: float = 60.0
+    addresses: AddressLimits = AddressLimits()
+    quotas: Quotas = QUOTAS
     pace: Limits | None = None  # how many entries of `inbox/bulk` a session is sent
 
     @property

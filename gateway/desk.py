@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 from gateway import codes
@@ -41,18 +41,29 @@ class Desk:
             await self._hub.dispatch.take(message)
             return
         found = [peer for peer in self._hub.sessions.values() if _meant(peer, message)]
-        answer = Found(self._hub.config.id, [_seen(peer) for peer in found[:SHOWN]])
+        answer = Found(self._hub.config.id, list(self._look_at(found[:SHOWN])))
         if message.end:
             self._end(found)
         if found or not message.end:
             log.info("an operator %s %d sessions", "ended" if message.end else "looked at", len(found))
         await self._publish(message.reply, bus.encode(answer))
 
+    def _look_at(self, peers: Iterable[Peer]) -> Iterator[Sighting]:
+        for peer in peers:
+            try:
+                yield _seen(peer)
+            except Exception as exc:  # noqa: BLE001 - `fail` logs it
+                self._hub.fail(peer, exc, self._hub.clock())
+
     def _end(self, peers: Iterable[Peer]) -> None:
         now = self._hub.clock()
         for peer in list(peers):
-            peer.session.close(codes.REVOKED)
-            self._hub.flush(peer, now)
+            try:
+                peer.session.close(codes.REVOKED)
+            except Exception as exc:  # noqa: BLE001 - `fail` logs it
+                self._hub.fail(peer, exc, now)
+            else:
+                self._hub.flush(peer, now)
 
 
 def _meant(peer: Peer, inquiry: Inquiry) -> bool:

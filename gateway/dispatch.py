@@ -33,7 +33,10 @@ UNKNOWN: Final = 200  # sessions that are disowned between two turns of the hub'
 
 
 class Dispatch:
-    """The bus side of a hub. `now` is monotonic seconds; `flush` sends what a session has ready."""
+    """The bus side of a hub. `now` is monotonic seconds.
+
+    `flush` sends what a session has ready, `fail` ends one in which an exception was raised.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Dispatch:
         partitions: int,
         clock: Callable[[], float],
         flush: Callable[[Peer, float], None],
+        fail: Callable[[Peer, Exception, float], None],
     ) -> None:
         self.feed = feed
         self._roster = roster
@@ -53,6 +57,7 @@ class Dispatch:
         self._partitions = partitions
         self._clock = clock
         self._flush = flush
+        self._fail = fail
         self._suspects: OrderedDict[Peer, None] = OrderedDict()  # each once, however often something was lost
         self._disowned = 0
         self._touched: list[Peer] = []  # sessions that were handed something and are not flushed yet
@@ -100,14 +105,24 @@ class Dispatch:
             yield from pass_all([part.deliveries for part in parts], self._roster.logs, decode_deliveries, CHUNK)
         except msgspec.DecodeError as exc:
             log.warning("deliveries cannot be read, the sessions of their partitions ask anew: %s", exc)
-            for part in parts:
-                self._suspects.update(dict.fromkeys(self._roster.of_partition(part.partition)))
+            self._ask_anew(parts)
+        except Exception:
+            log.exception("deliveries cannot be handed out, the sessions of their partitions ask anew")
+            self._ask_anew(parts)
+
+    def _ask_anew(self, parts: list[HeardPart]) -> None:
+        for part in parts:
+            self._suspects.update(dict.fromkeys(self._roster.of_partition(part.partition)))
 
     def _open(self, opening: Opening, now: float) -> None:
         if (peer := self._roster.sessions.get(opening.session)) is not None:
-            peer.session.open(opening, now)
-            self._roster.reads(peer.session)
-            self._touch(peer)
+            try:
+                peer.session.open(opening, now)
+                self._roster.reads(peer.session)
+            except Exception as exc:  # noqa: BLE001 - `fail` logs it
+                self._fail(peer, exc, now)
+            else:
+                self._touch(peer)
 
     def _refuse(self, refusal: Refusal) -> None:
         if (peer := self._roster.sessions.get(refusal.session)) is not None:
@@ -116,15 +131,23 @@ class Dispatch:
 
     def _answer(self, answer: Answer, now: float) -> None:
         if (peer := self._roster.sessions.get(answer.session)) is not None:
-            peer.session.answer(answer, now)
-            self._touch(peer)
+            try:
+                peer.session.answer(answer, now)
+            except Exception as exc:  # noqa: BLE001 - `fail` logs it
+                self._fail(peer, exc, now)
+            else:
+                self._touch(peer)
 
     def _deliver(self, delivery: Delivery, sessions: list[str], now: float) -> None:
         for session in sessions:
             if (peer := self._roster.sessions.get(session)) is None:
                 self._disown(delivery.user, session, now)
-            else:
+                continue
+            try:
                 peer.session.deliver(delivery.runs, now)
+            except Exception as exc:  # noqa: BLE001 - `fail` logs it
+                self._fail(peer, exc, now)
+            else:
                 self._touch(peer)
 
     def _note_passed(self, passed: list[Passed]) -> None:
@@ -173,8 +196,15 @@ class Dispatch:
 
     def _announce(self, partition: int, epoch: int) -> None:
         here = self._roster.of_partition(partition)
-        opened = [(peer.session, peer.transport.kind) for peer in here if peer.session.opened]
-        sessions = [OpenSession(s.user, s.id, s.device, kind, s.cursors()) for s, kind in opened]
+        sessions: list[OpenSession] = []
+        for peer in list(here):
+            one = peer.session
+            if not one.opened:
+                continue
+            try:
+                sessions.append(OpenSession(one.user, one.id, one.device, peer.transport.kind, one.cursors()))
+            except Exception as exc:  # noqa: BLE001 - `fail` logs it
+                self._fail(peer, exc, self._clock())
         if sessions:
             self._outbox.announce(partition, epoch, sessions)
 
@@ -194,8 +224,12 @@ class Dispatch:
         for _ in range(min(RESYNC, len(self._suspects))):
             peer, _ = self._suspects.popitem(last=False)
             self._metrics.resyncs.inc()
-            peer.session.suspect(now)
-            self._flush(peer, now)
+            try:
+                peer.session.suspect(now)
+            except Exception as exc:  # noqa: BLE001 - `fail` logs it
+                self._fail(peer, exc, now)
+            else:
+                self._flush(peer, now)
 
     # From the clock
 

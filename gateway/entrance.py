@@ -88,8 +88,16 @@ def _library() -> ServerProtocol:
 
 
 def _refused(refusal: Refusal, library: ServerProtocol) -> Entered:
-    library.send_response(library.reject(refusal.status, refusal.text))
+    response = library.reject(refusal.status, refusal.text)
+    if refusal.retry_after:
+        response.headers["Retry-After"] = str(refusal.retry_after)
+    library.send_response(response)
     return Entered(_said(library), status=refusal.status.value)
+
+
+def refused(refusal: Refusal) -> Entered:
+    """Return what comes of a connection whose request is not even waited for."""
+    return _refused(refusal, _library())
 
 
 def _said(library: ServerProtocol) -> bytes:

@@ -11,13 +11,15 @@ from gateway.auth import Claims, Origins, Verifier, query_value
 from schemas.errors import BadToken
 
 PATH: Final = "/ws"
+RETRY: Final = 5  # s until a gateway that takes no session is worth another try
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """The HTTP answer to a request that is not let in."""
+    """The HTTP answer to a request that is not let in; `retry_after`: in how many s it may be, 0 if nobody knows."""
 
     status: HTTPStatus
     text: str
+    retry_after: int = 0
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -56,7 +58,7 @@ class Handshake:
         if path != PATH:
             return Refusal(HTTPStatus.NOT_FOUND, f"the socket is at {PATH}\n")
         if reason := self._doors.closed():
-            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n")
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n", RETRY)
         if not self._origins.allow(origin, host):
             return Refusal(HTTPStatus.FORBIDDEN, "this origin may not connect\n")
         try:

@@ -14,6 +14,7 @@ try:
 except ImportError:  # pragma: no cover
     from websockets.utils import apply_mask
 
+MOST: Final = 1 << 30  # frames of a cut: all there are
 SHORT: Final = 126  # bytes of a payload from which on the head has a longer length
 _FINAL_TEXT: Final = 0x80 | Opcode.TEXT
 _FINAL_PONG: Final = 0x80 | Opcode.PONG
@@ -24,30 +25,34 @@ _HEAD: Final = 6  # bytes before the payload of a short masked frame
 class Incoming:
     """Cuts the bytes of one connection into frames."""
 
-    __slots__ = ("_limit", "_rest")
+    __slots__ = ("_limit", "_rest", "left")
 
     def __init__(self, limit: int) -> None:
         """`limit` is how many bytes a payload may have; what claims to be longer is not waited for."""
         self._limit = limit
         self._rest = b""
+        self.left = 0  # where in `_rest` frames begin that the last cut has left for the next one; 0: it has left none
 
-    def cut(self, data: bytes) -> list[bytes]:
-        """Return the frames that are whole now; the last one may be the begin of one that is too long."""
+    def cut(self, data: bytes, most: int = MOST) -> list[bytes]:
+        """Return the frames that are whole now, at most so many; the last may be the begin of one that is too long."""
+        at = self.left
         if self._rest:
-            data = self._rest + data
+            data, at = (self._rest[at:] + data, 0) if data else (self._rest, at)
         elif data and len(data) == _end(data, 0):  # one frame, as mostly
             return [data]
         frames: list[bytes] = []
-        at = 0
         while at < len(data) and (end := _end(data, at)):
             if end > len(data):
                 if end - at > self._limit + 14:
                     frames.append(data[at:])
                     at = len(data)
                 break
+            if len(frames) >= most:
+                self._rest, self.left = data, at
+                return frames
             frames.append(data[at:end])
             at = end
-        self._rest = data[at:]
+        self._rest, self.left = data[at:], 0
         return frames
 
 
@@ -73,6 +78,11 @@ def text_of(frame: bytes) -> bytes | None:
         return None
     mask = frame[2:_HEAD]
     return frame[_HEAD:] if mask == b"\0\0\0\0" else apply_mask(frame[_HEAD:], mask)
+
+
+def is_close(frame: bytes) -> bool:
+    """Tell whether a whole frame ends the connection."""
+    return frame[0] & 0x0F == Opcode.CLOSE
 
 
 def is_pong(frame: bytes) -> bool:

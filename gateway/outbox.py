@@ -1,15 +1,15 @@
 """What waits to be written to `connections` and `acks`: merged and packed by partition, bounded whatever Kafka does.
 
 Acks merge by max for each (user, device, log), syncs by (session, log), and a session that ends before its `connected`
-was taken leaves nothing behind. So while Kafka is away the outbox holds at most a few small values a session.
+was taken leaves nothing behind. So while Kafka is away the outbox holds at most a few small values a session, and of
+the acks of one user no more than `USER_ACKS`. An item that cannot be written is dropped by itself.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Final, TypeVar
 
-import msgspec
 from aiokafka.partitioner import murmur2
 
 from schemas import records
@@ -19,8 +19,11 @@ from schemas.records import Ack, Acks, Announce, Connected, Disconnected, OpenSe
 
 PACK: Final = 500  # items that one record packs
 MAX_ACKS: Final = 100_000  # acks that wait; beyond it new ones are dropped and counted: the client says them again
+USER_ACKS: Final = 1_000  # of these, of one user
 
 Record = tuple[bytes, bytes]  # key, value
+Dropped = Callable[[str | None, Exception], None]
+_Item = TypeVar("_Item", Ack, SyncRequest, OpenSession)
 
 
 @lru_cache(65_536)
@@ -32,13 +35,15 @@ def partition_of(user: str, partitions: int) -> int:
 class Outbox:
     """Records to be written; `urgent` and `acked` are the partitions that have some. `wake` is called when they do."""
 
-    def __init__(self, gateway: str, wake: Callable[[], None]) -> None:
+    def __init__(self, gateway: str, wake: Callable[[], None], dropped: Dropped | None = None) -> None:
+        """Begin with nothing. `dropped` is told of an item that cannot be written: its session, if known, and why."""
         self._gateway = gateway
         self._wake = wake
+        self._dropped = dropped
         self._news: defaultdict[int, dict[str, Connected | Disconnected]] = defaultdict(dict)  # by session
         self._syncs: defaultdict[int, dict[tuple[str, str], SyncRequest]] = defaultdict(dict)
-        self._acks: defaultdict[int, dict[tuple[str, str, str], Ack]] = defaultdict(dict)
-        self._announced: defaultdict[int, list[Announce]] = defaultdict(list)
+        self._acks: defaultdict[int, dict[str, dict[tuple[str, str], Ack]]] = defaultdict(dict)  # by user, device, log
+        self._announced: dict[int, tuple[int, list[OpenSession]]] = {}  # (epoch, sessions)
         self._told: set[str] = set()  # sessions whose `connected` was taken
         self._waiting_acks = 0
         self.urgent: set[int] = set()
@@ -54,8 +59,9 @@ class Outbox:
         """Say that a session has ended."""
         news = self._news[partition]
         waiting = news.pop(session, None)
+        syncs = self._syncs.get(partition, {})
         for log in INBOX_LOGS:
-            self._syncs[partition].pop((session, log), None)
+            syncs.pop((session, log), None)
         if isinstance(waiting, Connected) and session not in self._told:
             return  # the worker never heard of it
         self._told.discard(session)
@@ -67,21 +73,27 @@ class Outbox:
         self._syncs[partition][request.session, request.log] = request
         self._urge(partition)
 
-    def acknowledge(self, partition: int, ack: Ack) -> None:
-        """Merge an ack."""
-        acks = self._acks[partition]
-        key = (ack.user, ack.device, ack.log)
+    def acknowledge(self, partition: int, ack: Ack) -> bool:
+        """Merge an ack; return False where there is no room for it: then it is dropped."""
+        users = self._acks[partition]
+        acks = users.get(ack.user)
+        if acks is None:
+            acks = users[ack.user] = {}
+        key = (ack.device, ack.log)
         before = acks.get(key)
         if before is not None:
-            ack = Ack(*key, max(before.delivered, ack.delivered), max(before.read, ack.read))
-        elif self._waiting_acks >= MAX_ACKS:
+            ack = Ack(ack.user, *key, max(before.delivered, ack.delivered), max(before.read, ack.read))
+        elif self._waiting_acks >= MAX_ACKS or len(acks) >= USER_ACKS:
+            if not acks:
+                del users[ack.user]
             self.dropped_acks += 1
-            return
+            return False
         else:
             self._waiting_acks += 1
         acks[key] = ack
         self.acked.add(partition)
         self._wake()
+        return True
 
     def _urge(self, partition: int) -> None:
         self.urgent.add(partition)
@@ -89,47 +101,74 @@ class Outbox:
 
     def announce(self, partition: int, epoch: int, sessions: list[OpenSession]) -> None:
         """Say which sessions are open, to the new owner of their partition; an announcement of before is void."""
-        self._announced[partition] = [
-            Announce(gateway=self._gateway, partition=partition, epoch=epoch, sessions=sessions[at : at + PACK])
-            for at in range(0, len(sessions), PACK)
-        ]
+        self._announced[partition] = (epoch, sessions)
         self._urge(partition)
 
     def take(self, partition: int, *, acks: bool) -> list[Record]:
         """Remove and return the records that wait for a partition of `acks`, else of `connections`, in their order."""
         if acks:
-            return self._take_acks(partition)
-        announced = self._announced.pop(partition, ())
-        taken: list[Record] = []
-        for one in announced:
-            taken += _packed(one.sessions, partial(msgspec.structs.replace, one), "sessions")
-        for record in self._news.pop(partition, {}).values():
-            if isinstance(record, Connected):
-                self._told.add(record.session)
-            taken.append((record.user.encode(), records.encode(record)))
-        syncs = list(self._syncs.pop(partition, {}).values())
-        for at in range(0, len(syncs), PACK):
-            taken += _packed(syncs[at : at + PACK], partial(Sync, gateway=self._gateway), "syncs")
+            return list(self._take_acks(partition))
         self.urgent.discard(partition)
+        epoch, sessions = self._announced.pop(partition, (0, []))
+        news = self._news.pop(partition, {}).values()
+        syncs = list(self._syncs.pop(partition, {}).values())
+        taken = list(
+            self._packed(
+                sessions,
+                lambda some: Announce(gateway=self._gateway, partition=partition, epoch=epoch, sessions=some),
+            )
+        )
+        for record in news:
+            taken += self._one(record)
+        taken += self._packed(syncs, lambda some: Sync(gateway=self._gateway, syncs=some))
         return taken
 
-    def _take_acks(self, partition: int) -> list[Record]:
-        acks = list(self._acks.pop(partition, {}).values())
+    def _take_acks(self, partition: int) -> Iterator[Record]:
+        acks = [ack for some in self._acks.pop(partition, {}).values() for ack in some.values()]
         self._waiting_acks -= len(acks)
         self.acked.discard(partition)
-        pack = partial(Acks, gateway=self._gateway)
-        return [one for at in range(0, len(acks), PACK) for one in _packed(acks[at : at + PACK], pack, "acks")]
+        return self._packed(acks, lambda some: Acks(gateway=self._gateway, acks=some))
+
+    def _one(self, record: Connected | Disconnected) -> Iterator[Record]:
+        try:
+            yield record.user.encode(), records.encode(record)
+        except Exception as exc:  # noqa: BLE001 - who is told logs it
+            self._drop(record.session, exc)
+        else:
+            if isinstance(record, Connected):
+                self._told.add(record.session)
+
+    def _drop(self, session: str | None, exc: Exception) -> None:
+        if self._dropped is not None:
+            self._dropped(session, exc)
+
+    def _packed(
+        self, items: Sequence[_Item], pack: Callable[[list[_Item]], Acks | Announce | Sync]
+    ) -> Iterator[Record]:
+        """Yield records of so many items, smaller ones where they would be too large or one item cannot be written."""
+        for at in range(0, len(items), PACK):
+            yield from self._halved(list(items[at : at + PACK]), pack)
+
+    def _halved(self, items: list[_Item], pack: Callable[[list[_Item]], Acks | Announce | Sync]) -> Iterator[Record]:
+        try:
+            record = items[0].user.encode(), records.encode(pack(items))
+        except Exception as exc:  # noqa: BLE001 - who is told logs it
+            if len(items) == 1:
+                self._drop(getattr(items[0], "session", None), exc)
+                return
+        else:
+            if len(items) == 1 or len(record[1]) <= CONTROL_PACK:
+                yield record
+                return
+        half = len(items) // 2
+        yield from self._halved(items[:half], pack)
+        yield from self._halved(items[half:], pack)
 
     def waiting(self) -> int:
         """Return how many items wait."""
-        kinds = (self._news, self._syncs, self._announced)
-        return self._waiting_acks + sum(len(items) for kind in kinds for items in kind.values())
-
-
-def _packed(items: list[Any], made: Callable[..., Any], field: str) -> list[Record]:
-    """Return the items as one record, or as several where one would be larger than a worker takes."""
-    value = records.encode(made(**{field: items}))
-    if len(value) <= CONTROL_PACK or len(items) == 1:
-        return [(items[0].user.encode(), value)]
-    half = len(items) // 2
-    return _packed(items[:half], made, field) + _packed(items[half:], made, field)
+        announced = sum(-(-len(sessions) // PACK) for _, sessions in self._announced.values())
+        return (
+            self._waiting_acks
+            + announced
+            + sum(len(items) for kind in (self._news, self._syncs) for items in kind.values())
+        )

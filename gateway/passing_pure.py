@@ -22,14 +22,24 @@ class Way:
     the transport and not here may see bytes overtake each other.
     """
 
-    __slots__ = ("_write",)
+    __slots__ = ("_failure", "_write")
 
     def __init__(self, write: Write, waiting: Callable[[], int], fd: int) -> None:  # noqa: ARG002  # the one in C asks
         self._write = write
+        self._failure: Exception | None = None
 
     def send(self, data: bytes) -> None:
-        """Hand bytes to the network, in the order of all that is written."""
-        self._write(data)
+        """Hand bytes to the network, in the order of all that is written.
+
+        Raises what `write` raises, and that again from then on: nobody knows how much of a message has gone.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            self._write(data)
+        except Exception as exc:
+            self._failure = exc
+            raise
 
     def shut(self) -> None:
         """Let nothing go past the transport any more: the socket is closed, and its number may be another's soon."""
@@ -82,8 +92,8 @@ def pass_all(
 
     A part is an array of deliveries, which `decode` would make of it; `logs` are their readers by log. Yields, each
     time that about `most` sessions have been served, the deliveries that are for somebody to look at and what has
-    passed, in any number of rows. Raises what `decode` raises, when some may have passed, and `ValueError` for a `most`
-    below 1.
+    passed, in any number of rows. A session whose way fails is left, as if it waited for something else; the others get
+    theirs. Raises what `decode` raises, when some may have passed, and `ValueError` for a `most` below 1.
     """
     if most < 1:
         raise ValueError("a turn is for one session at the least")
@@ -121,8 +131,15 @@ def _pass(entry: Run, readers: Readers, sessions: Sequence[str], left: list[str]
         if position is None or position.next != entry.first or not entry.first or position.way is None:
             left.append(session)
             continue
+        before = position.expected, position.head, position.sent
         position.next = position.expected = entry.last + 1
         position.head = position.sent = entry.last
-        position.way.send(data)
+        try:
+            position.way.send(data)
+        except Exception:  # noqa: BLE001 - who looks at what is left meets it again, and knows the session
+            position.next = 0
+            position.expected, position.head, position.sent = before
+            left.append(session)
+            continue
         passed += 1
     return passed

@@ -21,6 +21,9 @@ class Transport(Visited, Protocol):
     def close(self, code: int, reason: str) -> None:
         """End it with a code of `gateway.codes`; the hub is told by `gone`, at once or later."""
 
+    def abort(self) -> None:
+        """End it at once, without a word."""
+
 
 class Peer:
     """A session, what carries it, and the token that it rests on; `since` is when it opened, ms since 1970."""

@@ -7,11 +7,11 @@ from itertools import chain, repeat
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
 from gateway.outbox import Outbox, Record
 from links.kafka import guard
-from schemas.errors import TocsinError
+from schemas.errors import Refused, TocsinError
 from telemetry.gateway import GatewayMetrics
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,10 @@ class Sender(Protocol):
         """Disconnect."""
 
     async def send(self, partition: int, records: list[Record], *, acks: bool = False) -> None:
-        """Return when `acks`, else `connections` has all records, in order. Raises `TocsinError` if it may not."""
+        """Return when `acks`, else `connections` has all records, in order. Raises `TocsinError` if it may not.
+
+        `Refused` says that it will never take them as they are.
+        """
 
 
 class KafkaSender:
@@ -96,7 +99,8 @@ class KafkaSender:
             await self._write(producer, batch, topic, partition)
         except KafkaError as exc:
             self._replace(producer)
-            raise TocsinError(f"Kafka did not take {len(records)} records: {exc!r}") from exc
+            kind = Refused if isinstance(exc, MessageSizeTooLargeError) else TocsinError
+            raise kind(f"Kafka did not take {len(records)} records: {exc!r}") from exc
 
     async def _write(self, producer: Any, batch: Any, topic: str, partition: int) -> None:
         batch.close()
@@ -168,19 +172,36 @@ class Writer:
 
     async def _write(self, partition: int, records: list[Record], *, acks: bool) -> None:
         try:
-            for pause in chain(BACKOFF, repeat(BACKOFF[-1])):
-                try:
-                    await self._sender.send(partition, records, acks=acks)
-                except TocsinError as exc:
-                    self._metrics.outbox_failures.inc()
-                    topic = "acks" if acks else "connections"
-                    log.warning("partition %d of %s is written again in %s s: %s", partition, topic, pause, exc)
-                    await asyncio.sleep(pause)
-                else:
-                    return
+            await self._deliver(partition, records, acks=acks)
         finally:
             del self._busy[partition, acks], self._since[partition, acks]
             self.wake()
+
+    async def _deliver(self, partition: int, records: list[Record], *, acks: bool) -> None:
+        """Write records as often as it takes; of those that cannot be written, find the ones that are to blame."""
+        for pause in chain(BACKOFF, repeat(BACKOFF[-1])):
+            try:
+                await self._sender.send(partition, records, acks=acks)
+            except Refused as exc:
+                return await self._deliver_halves(partition, records, exc, acks=acks)
+            except TocsinError as exc:
+                self._metrics.outbox_failures.inc()
+                log.warning("partition %d of %s is written again in %s s: %s", partition, _topic(acks), pause, exc)
+                await asyncio.sleep(pause)
+            except Exception as exc:  # noqa: BLE001 - it is logged with the record that is to blame
+                return await self._deliver_halves(partition, records, exc, acks=acks)
+            else:
+                return None
+        return None
+
+    async def _deliver_halves(self, partition: int, records: list[Record], exc: Exception, *, acks: bool) -> None:
+        if len(records) == 1:
+            log.error("a record for partition %d of %s is dropped", partition, _topic(acks), exc_info=exc)
+            self._metrics.dropped_records.inc()
+            return
+        half = len(records) // 2
+        await self._deliver(partition, records[:half], acks=acks)
+        await self._deliver(partition, records[half:], acks=acks)
 
     async def flush(self, deadline: float) -> bool:
         """Write all that waits within `deadline` seconds; return whether that was done."""
@@ -201,3 +222,7 @@ class Writer:
         if oldest is not None and self._loop.time() - oldest > STALE:
             return "Kafka does not take what the gateway writes"
         return None
+
+
+def _topic(acks: bool) -> str:
+    return "acks" if acks else "connections"

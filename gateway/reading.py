@@ -16,6 +16,7 @@ client's next `sync`. Entries of a page may repeat what the client has; it drops
 
 from typing import Final
 
+from gateway.allowance import Allowance
 from gateway.bucket import Pace
 from gateway.effects import AskSync, SessionEffect
 from gateway.passing import Position, Way
@@ -31,6 +32,8 @@ GRACE: Final = 1.0  # s that an answer may take before it is asked again; then t
 MAX_GRACE: Final = 8.0
 MOST_TRIES: Final = 16  # counted; asks go on
 NEVER: Final = float("inf")
+NOT: Final = -1  # no ask is out
+WAITS: Final = -2  # none is, until the user's allowance has room for it
 BULK_LOG: Final = "inbox/bulk"
 
 
@@ -41,14 +44,17 @@ class Outlet:
     before the session opened, which says nothing about latency.
     """
 
-    __slots__ = ("effects", "entries", "filled", "frames", "later", "stuck")
+    __slots__ = ("allowance", "effects", "entries", "filled", "frames", "later", "limited", "stuck")
 
-    def __init__(self) -> None:
+    def __init__(self, allowance: Allowance | None = None) -> None:
+        """Begin with nothing; `allowance` is the user's, which bounds what is asked for on behalf of the client."""
+        self.allowance = allowance or Allowance()
         self.frames: list[bytes] = []
         self.entries: list[tuple[str, int]] = []
         self.effects: list[SessionEffect] = []
         self.filled = 0  # bytes that the transport holds, and those in `frames`
         self.later = False  # something waits for a time, not for the transport or the bus
+        self.limited = ""  # the limit that was reached since the last flush (`gateway.admission.LIMITS`)
         self.stuck = False  # the transport did not take all of the last flush
 
     def say(self, frame: bytes) -> None:
@@ -61,8 +67,8 @@ class Reading(Position):
     """The state of one log in one session."""
 
     __slots__ = (
-        "_announced", "_asked", "_grace", "_held", "_held_bytes", "_limit", "_retry_at", "_syncing", "_tries",
-        "_unsure", "_until", "name", "opened_at", "pace",
+        "_announced", "_asked", "_grace", "_held", "_held_bytes", "_limit", "_retry_at", "_syncing",
+        "_tries", "_unsure", "_until", "name", "opened_at", "pace",
     )  # fmt: skip
 
     def __init__(self, name: str, pace: Pace | None = None) -> None:
@@ -74,7 +80,7 @@ class Reading(Position):
         self._limit = SOFT if name == BULK_LOG else HARD
         self._held: list[Run] = []  # by first
         self._held_bytes = 0
-        self._asked = -1  # `after` of the ask that is out, -1: none
+        self._asked = NOT  # `after` of the ask that is out
         self._grace = False  # the ask that is out is the opening's own window
         self._retry_at = NEVER
         self._tries = 0
@@ -113,7 +119,7 @@ class Reading(Position):
         self.head = max(self.head, run.last)
         if run.reason == GAP:
             if self._grace:
-                self._asked, self._grace = -1, False
+                self._asked, self._grace = NOT, False
         elif run.last < self.expected or (self._until and run.first > self._until):
             return
         elif not self._room(out):
@@ -166,7 +172,7 @@ class Reading(Position):
         self.sent = max(self.sent, run.last)
         self._tries = 0
         if self.expected > self.head and not self._syncing and not self._unsure:
-            self._asked, self._grace = -1, False  # whatever was asked for has come
+            self._asked, self._grace = NOT, False  # whatever was asked for has come
 
     def _hold(self, run: Run) -> None:
         size = len(run.frame or b"")
@@ -199,7 +205,7 @@ class Reading(Position):
         before = self.expected
         if self._syncing and answer.asked and self._asked == answer.after and self.head < before - 1:
             out.say(frames.encode(frames.Reset(log=self.name, head=self.head)))
-            self.expected, self._until, self._syncing, self._asked = self.head + 1, 0, False, -1
+            self.expected, self._until, self._syncing, self._asked = self.head + 1, 0, False, NOT
             return
         for run in answer.runs:
             self.take(run, out)
@@ -209,7 +215,7 @@ class Reading(Position):
         self._unsure = False
         # An answer that brought nothing must not be followed by the same question at once.
         if self.expected > before or self.head < before or any(run.last >= before for run in answer.runs):
-            self._asked = -1
+            self._asked = NOT
         if answer.asked and self._syncing:
             self._end_page(out)
 
@@ -231,13 +237,13 @@ class Reading(Position):
         self.expected = after + 1
         self._until = after + limit
         self._syncing = True
-        self._asked, self._grace, self._tries = -1, False, 0
+        self._asked, self._grace, self._tries = NOT, False, 0
 
     def suspect(self) -> None:
         """Something may have been lost without a trace: ask, even though no hole is known. `pump` comes after it."""
         self.next = 0
         self._unsure = bool(self.expected)
-        self._asked, self._grace = -1, False
+        self._asked, self._grace = NOT, False
 
     @property
     def held(self) -> int:
@@ -268,9 +274,13 @@ class Reading(Position):
         if self._paced():
             out.later = True
             return
-        if self._asked >= 0 and now < self._retry_at:
+        if self._asked != NOT and now < self._retry_at:
             return
         limit = min(ASK, max(1, self._until - self.expected + 1)) if self._until else ASK
+        if self._syncing and (wait := out.allowance.ask(now, max(1, min(limit, self.head - self.expected + 1)))):
+            self._asked, self._retry_at = WAITS, now + wait
+            out.later, out.limited = True, "user_entries"
+            return
         out.effects.append(AskSync(self.name, self.expected - 1, limit, self._syncing))
         self._asked, self._grace = self.expected - 1, False
         self._retry_at = now + min(GRACE * 2**self._tries, MAX_GRACE)
@@ -288,4 +298,4 @@ class Reading(Position):
             return NEVER
         if self.pace is not None and self._paced():
             return self.pace.resumes
-        return self._retry_at if self._asked >= 0 else NEVER
+        return self._retry_at if self._asked != NOT else NEVER

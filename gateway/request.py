@@ -25,13 +25,16 @@ _UNKNOWN: Final = frozenset((b"content-length", b"transfer-encoding", b"sec-webs
 _WANTED: Final = frozenset(
     (
         b"connection", b"host", b"origin", b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-version",
-        b"upgrade",
+        b"upgrade", b"x-forwarded-for",
     )
 )  # fmt: skip
 
 
+_PASSED_ON: Final = (("Host", b"host"), ("Origin", b"origin"), ("X-Forwarded-For", b"x-forwarded-for"))
+
+
 class PlainRequest(msgspec.Struct, frozen=True):
-    """A request for `path` (query included), its `Origin` and `Host` if it has them, and the answer that accepts it."""
+    """A request for `path` (query included), those of its headers that decide, and the answer that accepts it."""
 
     path: str
     headers: Mapping[str, str]
@@ -62,7 +65,7 @@ def plain(head: bytes) -> PlainRequest | None:
         or not _EXTENSIONS.fullmatch(said.get(b"sec-websocket-extensions", b"none"))
     ):
         return None
-    headers = {name: said[low].decode() for name, low in (("Host", b"host"), ("Origin", b"origin")) if low in said}
+    headers = {name: said[low].decode() for name, low in _PASSED_ON if low in said}
     return PlainRequest(match[1].decode(), headers, _accepting(key))
 
 

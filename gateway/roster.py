@@ -37,7 +37,10 @@ class Roster:
         """Strike a session out; return whether it was there."""
         if self.sessions.pop(peer.session.id, None) is None:
             return False
-        self._by_partition[peer.partition].discard(peer)
+        here = self._by_partition[peer.partition]
+        here.discard(peer)
+        if not here:
+            del self._by_partition[peer.partition]
         for log in peer.session.readings:
             if (readers := self.logs.get(log)) is not None:
                 readers.strike(peer.session.id)
@@ -48,10 +51,11 @@ class Roster:
 
     def of_partition(self, partition: int) -> Collection[Peer]:
         """Return the sessions of users of a partition."""
-        return self._by_partition[partition]
+        return self._by_partition.get(partition, ())
 
     def note_left(self, session: str, now: float) -> None:
         """Remember for a while that a session is not here any more, or never was."""
+        self._left.pop(session, None)  # the order is that of the times
         self._left[session] = now
 
     def has_left(self, session: str) -> bool:

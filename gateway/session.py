@@ -11,7 +11,8 @@ from typing import Final
 import msgspec
 
 from gateway import codes
-from gateway.bucket import LIMITS, Bucket, Limits, Pace
+from gateway.allowance import Allowance
+from gateway.bucket import LIMITS, Limits, Pace
 from gateway.effects import Acknowledge, CheckToken, CloseWith, Connect
 from gateway.passing import Way
 from gateway.reading import BULK_LOG, HARD, MOST_TRIES, NEVER, SOFT, Outlet, Reading
@@ -49,27 +50,31 @@ class Session:
         now: float,
         hello: bool,
         limits: Limits = LIMITS,
+        allowance: Allowance | None = None,
         pace: Limits | None = None,
     ) -> None:
         """Begin. `ttl` is how long the token is good and `heartbeat` what `welcome` says, both in seconds.
 
-        `limits` are what the client may say, `pace` how many entries of `inbox/bulk` it is sent.
+        `limits` are what this client may say and `allowance` what all sessions of its user may do together; `pace` is
+        how many entries of `inbox/bulk` it is sent.
         """
         self.id = identity.session
         self.user = identity.user
         self.device = identity.device or DEFAULT_DEVICE
-        self.out = Outlet()
+        self.out = Outlet(allowance)
         self.opened = False
         self.closed = False
         self.connected = False  # the worker has been told of the session
         self.readings: dict[str, Reading] = {}
         self._identity = identity
         self._heartbeat = heartbeat
-        self._bucket = Bucket(limits, now)
+        self.client = ""  # what it calls itself, for the log
+        self._limits = limits
+        self._said = now  # the bucket of `limits`
         self._pace = pace
         self._expires = now + ttl
         self._epoch = ""
-        self._acks: dict[str, tuple[int, int]] = {}
+        self._acks: dict[str, tuple[int, int]] = {}  # (delivered, read) by log
         self._stuck_since = NEVER
         self._hello_by = now + HELLO if hello else NEVER
         self._waited = False  # for a hello that did not come
@@ -249,6 +254,12 @@ class Session:
             self._halt()
             self.out.effects.append(CloseWith(code, reason or codes.REASONS[code]))
 
+    def fail(self) -> None:
+        """End at once: an exception was raised in this session, and what it was about to say is not to be trusted."""
+        self.closed = True
+        self.out.frames, self.out.entries, self.out.effects = [], [], []
+        self._halt()
+
     def drain(self, after: int) -> None:
         """Send the client away; it may come back after `after` ms."""
         if not self.closed:
@@ -259,25 +270,46 @@ class Session:
 
     def spend(self, now: float, cost: float = 1.0) -> bool:
         """Count what the client said; over the rate the session ends and False is returned."""
-        if not self._bucket.spend(now, cost):
-            self.close(codes.RATE)
+        self._said, wait = self._limits.spend(self._said, now, cost)
+        if wait:
+            self._exceed("session_frames")
+        elif not self.out.allowance.say(now, cost):
+            self._exceed("user_frames")
         return not self.closed
 
-    def receive(self, data: bytes, now: float) -> None:
-        """Take a text message of the client; what is wrong with it is answered by `error`, and the session goes on."""
-        if self.closed or not self.spend(now):
-            return
-        if len(data) > frames.MAX_FRAME:
-            self.close(codes.TOO_LARGE)
-            return
-        try:
-            self._take_frame(frames.decode_client_frame(data), now)
-        except BadFrame as exc:
-            self._refuse(exc.code, str(exc), exc.ref, now)
+    def _exceed(self, limit: str) -> None:
+        if not self.closed:
+            self.out.limited = limit
+            self.close(codes.RATE)
 
-    def _refuse(self, code: str, message: str, ref: str | None, now: float) -> None:
+    def receive(self, data: bytes, now: float) -> None:
+        """Take a text message of the client; what is wrong with it is answered by `error`, and the session goes on.
+
+        A refused `hello` ends it: the device would else be taken for another one.
+        """
+        self.receive_all((data,), now)
+
+    def receive_all(self, messages: Iterable[bytes], now: float) -> None:
+        """Take the messages that one read has brought. Acknowledgements among them become one a log, and are free."""
+        for data in messages:
+            if self.closed:
+                break
+            if len(data) > frames.MAX_FRAME:
+                self.close(codes.TOO_LARGE)
+                break
+            try:
+                self._take_frame(frames.decode_client_frame(data), now)
+            except BadFrame as exc:
+                self._refuse_frame(exc, now)
+
+    def _refuse_frame(self, exc: BadFrame, now: float) -> None:
+        self._refuse(exc.code, str(exc), exc.ref, now, 1 + REFUSED)
+        if exc.frame == "hello" or self._hello_by != NEVER:
+            self.close(codes.PROTOCOL, str(exc))
+
+    def _refuse(self, code: str, message: str, ref: str | None, now: float, cost: float = REFUSED) -> None:
         self.out.say(frames.encode(frames.ErrorFrame(code=code, message=message, ref=ref)))
-        self.spend(now, REFUSED)
+        self.spend(now, cost)
 
     def _take_frame(self, frame: frames.ClientFrame, now: float) -> None:
         match frame:
@@ -285,28 +317,31 @@ class Session:
                 self._acknowledge(frame)
             case frames.SyncFrame():
                 reading = self._opened_reading(frame.log, frame)
-                reading.sync(frame.after, frame.limit)
-                reading.pump(self.out, now)
-            case frames.Ping():
-                self.out.say(_PONG)
-            case frames.Refresh():
-                self.out.effects.append(CheckToken(frame.token, _ref(frame)))
+                if self.spend(now):
+                    reading.sync(frame.after, frame.limit)
+                    reading.pump(self.out, now)
             case frames.Hello():
                 self._hello(frame, now)
+            case frames.Ping():
+                if self.spend(now):
+                    self.out.say(_PONG)
+            case frames.Refresh():
+                if self.spend(now):
+                    self.out.effects.append(CheckToken(frame.token, _ref(frame)))
 
     def _hello(self, hello: frames.Hello, now: float) -> None:
         if self._waited:
-            self.close(codes.RESTART, "hello came too late")
-            return
+            raise BadFrame("bad_request", "hello came too late", _ref(hello), "hello")
         if self._hello_by == NEVER:
-            raise BadFrame("bad_request", "`hello` is said once, first, and where the URL has `hello=1`", _ref(hello))
+            message = "`hello` is said once, first, and where the URL has `hello=1`"
+            raise BadFrame("bad_request", message, _ref(hello), "hello")
         claimed = self._identity.device
         if claimed is not None and hello.device not in (None, claimed):
-            message = "`device` is another one than the token's"
-            self.out.say(frames.encode(frames.ErrorFrame(code="forbidden", message=message, ref=_ref(hello))))
-            self.close(codes.PROTOCOL, "device contradicts the token")
+            raise BadFrame("forbidden", "device contradicts the token", _ref(hello), "hello")
+        if not self.spend(now):
             return
         self.device = claimed or hello.device or DEFAULT_DEVICE
+        self.client = (hello.client or "")[: frames.MAX_CLIENT]
         cursors = None
         if hello.cursors is not None:
             cursors = {log: seq for log, seq in hello.cursors.items() if log in INBOX_LOGS}
@@ -331,7 +366,16 @@ class Session:
             merged = (max(delivered, frame.seq), read)
         if merged != (delivered, read):
             self._acks[frame.log] = merged
-            self.out.effects.append(Acknowledge(frame.log, *merged))
+            self._say_acknowledged(Acknowledge(frame.log, *merged))
+
+    def _say_acknowledged(self, ack: Acknowledge) -> None:
+        """Hand on what was acknowledged, once for each flush and log."""
+        effects = self.out.effects
+        for at, effect in enumerate(effects):
+            if isinstance(effect, Acknowledge) and effect.log == ack.log:
+                effects[at] = ack
+                return
+        effects.append(ack)
 
     def refresh(self, ttl: float, now: float) -> None:
         """Prolong the session: the token that the client brought is good for `ttl` more seconds."""

@@ -36,12 +36,13 @@ class BadRecord(TocsinError):
 
 
 class BadFrame(TocsinError):
-    """A frame of a client that is answered by an `error` frame with `code`."""
+    """A frame of a client that is answered by an `error` frame with `code`; `frame` is its type, empty if unknown."""
 
-    def __init__(self, code: str, message: str, ref: str | None = None) -> None:
+    def __init__(self, code: str, message: str, ref: str | None = None, frame: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.ref = ref
+        self.frame = frame
 
 
 class BadToken(TocsinError):

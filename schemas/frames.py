@@ -12,6 +12,8 @@ from schemas.records import DeviceId, Notification, Seq
 
 MAX_FRAME: Final = 64 * 1024  # bytes of a client's frame
 MAX_SYNC: Final = 1_000  # entries that one `sync` brings at most
+MAX_CURSORS: Final = 1_000  # logs of which a `hello` may say what the device has
+MAX_CLIENT: Final = 256  # characters of `client`; what is longer is cut
 
 LogName = Annotated[str, Meta(min_length=1, max_length=256, description="such as inbox/normal")]
 
@@ -31,9 +33,9 @@ class Hello(Client, frozen=True, kw_only=True, tag="hello"):
     """Who the device is and what it has; the first frame, awaited where the URL says `hello=1`."""
 
     device: DeviceId | None = None
-    epoch: str | None = None
-    cursors: dict[LogName, Seq] | None = None
-    client: Annotated[str, Meta(max_length=256)] | None = None
+    epoch: Annotated[str, Meta(max_length=256)] | None = None
+    cursors: Annotated[dict[LogName, Seq], Meta(max_length=MAX_CURSORS)] | None = None
+    client: Annotated[str, Meta(description=f"cut after {MAX_CLIENT} characters")] | None = None
 
 
 class AckFrame(Client, frozen=True, kw_only=True, tag="ack"):
@@ -108,7 +110,7 @@ def _why(data: bytes, exc: Exception) -> BadFrame:
         return BadFrame("bad_request", "a frame needs a `type`", ref)
     if seen.type not in _CLIENT_TYPES:
         return BadFrame("unknown_type", f"no frame has the type {seen.type[:64]!r}", ref)
-    return BadFrame("bad_request", str(exc), ref)
+    return BadFrame("bad_request", str(exc), ref, seen.type)
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="welcome"):

@@ -17,9 +17,13 @@ from schemas.errors import SettingsError
 from schemas.text import is_encodable
 from streams import security
 from streams.limits import Limit, limit_from
+from streams.networks import Network, networks_from
 
 PREFIX: Final = "TOCSIN_"
-LIMITED: Final = ("normal", "bulk", "connection", "worker", "user_rows")
+LIMITED: Final = (
+    "normal", "bulk", "connection", "worker", "user_rows", "address", "user", "frames", "sync", "reads",
+)  # fmt: skip
+NETWORKS: Final = ("proxies", "limit_exempt")
 SECRET_NAMES: Final = ("secret", "kafka_password", "redis_password", "store_password")
 IN_FILES: Final = (*SECRET_NAMES, "redis", "store")  # these may be given as TOCSIN_…_FILE, which names a file
 NOT_SETTINGS: Final = (f"{PREFIX}CONFIG", f"{PREFIX}CACHE")  # where settings and downloads lie
@@ -128,6 +132,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     device_ttl: Annotated[
         float, Meta(gt=0, le=36_500, description="days after which a device that was not seen is forgotten")
     ] = 90.0
+    limit_address: Annotated[
+        str, Meta(description="connections/seconds that a gateway takes from one client address; empty: any")
+    ] = "2000/20"
+    limit_user: Annotated[str, Meta(description="the same from one user; empty: any")] = "120/60"
+    limit_frames: Annotated[
+        str,
+        Meta(
+            description="frames/seconds that all sessions of a user in one gateway may say, acknowledgements not "
+            "counted; empty: any"
+        ),
+    ] = "1000/10"
+    limit_sync: Annotated[
+        str,
+        Meta(description="entries/seconds that they may ask for by `sync`, the rest waits; empty: any"),
+    ] = "20000/10"
+    limit_reads: Annotated[
+        str,
+        Meta(
+            description="frames/seconds that are read from them, acknowledgements and all; what is above it waits in "
+            "the network; empty: any"
+        ),
+    ] = "20000/4"
+    limit_exempt: Annotated[
+        str, Meta(description="networks whose clients are not counted by address, separated by commas")
+    ] = "127.0.0.0/8,::1"
+    address_sessions: Annotated[Count, Meta(description="sessions of one client address in one gateway")] = 2_000
+    address_opening: Annotated[
+        Count, Meta(description="connections of one client address whose request is not complete yet")
+    ] = 200
+    proxies: Annotated[
+        str, Meta(description="networks of the proxies whose X-Forwarded-For is believed, separated by commas")
+    ] = ""
     instance: Annotated[str, Meta(description="id of this worker in its group (static membership); empty: none")] = ""
     session_timeout: Annotated[
         Seconds, Meta(description="s after which Kafka gives a silent worker's partitions to others")
@@ -152,11 +188,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.idempotence
 
     def limit(self, scope: str) -> Limit | None:
-        """Return the limit of a log of the lane `normal` or `bulk`, of a `connection`, a `worker` or `user_rows`.
+        """Return a limit of `LIMITED`, by its name: that of a log of a lane, of a `connection`, of a `user`.
 
         None: there is none, as for the lane `critical`. Raises `SettingsError` for a malformed one.
         """
         return limit_from(getattr(self, f"limit_{scope}", ""), f"{PREFIX}LIMIT_{scope.upper()}")
+
+    def networks(self, field: str) -> tuple[Network, ...]:
+        """Return the networks that a setting of `NETWORKS` lists. Raises `SettingsError` for a malformed one."""
+        return networks_from(getattr(self, field), f"{PREFIX}{field.upper()}")
 
     def kafka_options(self) -> dict[str, Any]:
         """Return what every client of Kafka is made with: where the brokers are and how to reach them."""
@@ -231,6 +271,8 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
     security.check(settings)
     for scope in LIMITED:
         settings.limit(scope)
+    for field in NETWORKS:
+        settings.networks(field)
     return settings
 
 

@@ -2,7 +2,7 @@
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
-from schemas.logs import INBOX_LOGS
+from schemas.logs import INBOX_LOGS, kind_of
 from telemetry.fast import Count, Latencies, Tally
 
 
@@ -22,6 +22,8 @@ class GatewayMetrics:
         self.refused = counter("tocsin_connections_refused_total", "Handshakes refused, by HTTP status", "status")
         self.reconnects = counter("tocsin_reconnects_total", "Sessions opened with cursors of an earlier one")
         self.frames_received = Count(registry, "tocsin_frames_received", "Text messages of clients")
+        self.failed = counter("tocsin_sessions_failed_total", "Sessions closed since an exception was raised in them")
+        self.limited = Tally(registry, "tocsin_limited", "Times that a limit was reached", "limit", ())
         self.slow = counter("tocsin_slow_clients_total", "Sessions ended because the client read too slowly")
         self.fenced = gauge("tocsin_fenced_parts_total", "Parts of a former owner that were dropped")
         self.gaps = gauge("tocsin_stream_gaps_total", "Times that messages of a worker were missing")
@@ -31,6 +33,7 @@ class GatewayMetrics:
         self.outbox_waiting = gauge("tocsin_outbox_waiting", "Items that wait to be written to Kafka")
         self.outbox_failures = counter("tocsin_outbox_failures_total", "Writes to Kafka that failed and are repeated")
         self.dropped_acks = gauge("tocsin_dropped_acks_total", "Acks dropped because Kafka was away for too long")
+        self.dropped_records = counter("tocsin_dropped_records_total", "Records for Kafka that could not be written")
         self.outbox_writing = gauge("tocsin_outbox_writing", "Batches that Kafka has not acknowledged yet")
         self.socket_bytes = gauge("tocsin_socket_bytes_waiting", "Bytes that the network has not taken")
         self.held_runs = gauge("tocsin_held_runs", "Runs that wait for what comes before them")
@@ -45,6 +48,6 @@ class GatewayMetrics:
 
         `ts` is when it was appended, ms since 1970; 0 where that says nothing about latency.
         """
-        self.deliveries.add(log, sessions)
+        self.deliveries.add(kind_of(log), sessions)
         if ts:
             self.latency.observe(now - ts / 1000, sessions)

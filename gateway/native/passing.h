@@ -20,6 +20,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *write;   /* the transport's own */
     PyObject *waiting; /* how many bytes the transport holds */
+    PyObject *failure; /* what `write` or `waiting` raised: it is raised again from then on */
     int fd;            /* -1: nothing goes past the transport */
     char held;         /* the transport was given something, or may have been, and has not been seen empty since */
 } Way;
@@ -70,8 +71,8 @@ void seek(Item *item, const Readers *readers, const char *at, size_t size);
 /* Look up those that were begun; nothing may have changed their readers since. Then the items keep the positions. */
 void look_up(Item *items, int count);
 
-/* Send an entry to a session that waits for just this one. 1: it has passed; 0: it is for the session to decide; -1:
- * exception. */
+/* Send an entry to a session that waits for just this one. 1: it has passed; 0: it is for the session to decide, also
+ * where the way has failed; -1: exception. */
 int pass(const Item *item, const Entry *entry);
 
 /* Let go of what items keep. */

@@ -50,12 +50,22 @@ int pass(const Item *item, const Entry *entry)
     if (!position || !entry->first || position->next != entry->first || !position->way ||
         !Py_IS_TYPE(position->way, &WayType))
         return 0;
+    const long long expected = position->expected, head = position->head, sent = position->sent;
     position->next = position->expected = entry->last + 1;
     position->head = position->sent = entry->last;
     PyObject *way = Py_NewRef(position->way); /* what is called from within may let go of it */
     int failed = send_on((Way *)way, entry->bytes, entry->size);
     Py_DECREF(way);
-    return failed ? -1 : 1;
+    if (failed && !PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    if (failed) { /* who looks at what is left meets it again, and knows the session */
+        PyErr_Clear();
+        position->next = 0;
+        position->expected = expected;
+        position->head = head;
+        position->sent = sent;
+    }
+    return !failed;
 }
 
 void drop(const Item *items, int count)

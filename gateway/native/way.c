@@ -23,6 +23,7 @@ static int way_traverse(Way *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->write);
     Py_VISIT(self->waiting);
+    Py_VISIT(self->failure);
     return 0;
 }
 
@@ -30,6 +31,7 @@ static int way_clear(Way *self)
 {
     Py_CLEAR(self->write);
     Py_CLEAR(self->waiting);
+    Py_CLEAR(self->failure);
     return 0;
 }
 
@@ -67,15 +69,32 @@ static Py_ssize_t past_the_transport(Way *self, const char *bytes, Py_ssize_t si
     return took < 0 ? 0 : took;
 }
 
+/* Keep what was raised, so that it is raised again: nobody knows how much of a message has gone. */
+static int note_failure(Way *self)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (value && traceback)
+        PyException_SetTraceback(value, traceback);
+    Py_XSETREF(self->failure, Py_XNewRef(value));
+    PyErr_Restore(type, value, traceback);
+    return -1;
+}
+
 int send_on(Way *self, const char *bytes, Py_ssize_t size)
 {
+    if (self->failure) {
+        PyErr_SetObject((PyObject *)Py_TYPE(self->failure), self->failure);
+        return -1;
+    }
     if (!self->write || !self->waiting) {
         PyErr_SetString(PyExc_TypeError, "this Way leads nowhere: it was made without its arguments");
         return -1;
     }
     Py_ssize_t took = past_the_transport(self, bytes, size);
     if (took < 0)
-        return -1;
+        return note_failure(self);
     if (took == size)
         return 0;
     self->held = 1;
@@ -84,7 +103,7 @@ int send_on(Way *self, const char *bytes, Py_ssize_t size)
     Py_DECREF(write);
     Py_XDECREF(rest);
     Py_XDECREF(done);
-    return done ? 0 : -1;
+    return done ? 0 : note_failure(self);
 }
 
 static PyObject *way_send(Way *self, PyObject *data)

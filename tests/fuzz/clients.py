@@ -4,17 +4,21 @@ import contextlib
 import json
 import random
 import zlib
+from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 from websockets.frames import Frame, Opcode
 
+from gateway.allowance import Quotas
 from gateway.auth import Claims, Origins
 from gateway.config import GatewayConfig
 from gateway.handshake import Handshake
 from gateway.hub import Hub
 from gateway.passing import Way
+from gateway.peer import Peer
 from gateway.websocket import WebSocket
 from schemas import bus
 from schemas.bus import Answer, Heard, LogOpening, Opening, Packed, Part, Run
@@ -77,6 +81,12 @@ class _Transport:
     def abort(self) -> None:
         self.closed = True
 
+    def pause_reading(self) -> None:
+        """Go on being read from: nothing comes by itself."""
+
+    def resume_reading(self) -> None:
+        """Go on."""
+
     def get_write_buffer_size(self) -> int:
         return 0
 
@@ -90,15 +100,56 @@ class _Transport:
         return now + 1
 
 
+class Unlisted:
+    """Nobody keeps a list of connections."""
+
+    def listed(self, socket: WebSocket) -> None:
+        """Take no note."""
+
+    def unlisted(self, socket: WebSocket) -> None:
+        """Take no note."""
+
+
+class _Hub(Hub):
+    """A hub that hides no fault of ours behind the session in which it shows."""
+
+    def fail(self, peer: Peer, exc: Exception, now: float) -> None:
+        raise exc
+
+    def _dropped(self, session: str | None, exc: Exception) -> None:
+        raise exc
+
+
+class _Socket(WebSocket):
+    """The same for a connection."""
+
+    def _fail(self, exc: Exception, now: float) -> None:
+        raise exc
+
+
 class _Gateway:
     """The hub of a gateway, without anything around it."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
-        config = GatewayConfig(id="g", kafka={}, redis="", secret=SECRET)
-        self.hub = Hub(config, PARTITIONS, GatewayMetrics(CollectorRegistry()), lambda: self.now, lambda: None)
+        config = GatewayConfig(id="g", kafka={}, redis="", secret=SECRET, quotas=Quotas(connections=None))
+        metrics = GatewayMetrics(CollectorRegistry())
+        self.hub = _Hub(config, PARTITIONS, metrics, lambda: self.now, lambda: None, self.later)
+        self.waiting: list[tuple[float, Callable[[], None]]] = []
         self.handshake = Handshake(VERIFIER, Origins(""), Open())
         self.number = 0
+
+    def later(self, wait: float, call: Callable[[], None]) -> Any:
+        """Take note of what is to be called, as a loop would."""
+        self.waiting.append((self.now + wait, call))
+        return SimpleNamespace(cancel=self.waiting.clear)
+
+    def catch_up(self) -> None:
+        """Let the time come of all that waits for it."""
+        while self.waiting:
+            due, call = self.waiting.pop(0)
+            self.now = max(self.now, due)
+            call()
 
     def hear(self, part: Part) -> None:
         """Take a message of the bus."""
@@ -174,13 +225,14 @@ def socket(data: bytes) -> None:
     """The bytes of a TCP connection, in pieces of any size."""
     gateway, rng = _a_gateway(), random.Random(zlib.crc32(data))
     gateway.number += 1
-    one = WebSocket(gateway.hub, gateway.handshake, lambda _: None)
+    one = _Socket(gateway.hub, gateway.handshake, Unlisted())
     transport: Any = _Transport()
     one.connection_made(transport)
     at = 0
     while at < len(data) and not transport.closed:
         piece = data[at : at + rng.choice((1, 7, 100, 100_000))]
         one.data_received(piece)
+        gateway.catch_up()
         at += len(piece)
         gateway.now += 0.01
     one.visit(gateway.now)

@@ -120,6 +120,9 @@ class Wire:
         assert codes.reconnects(code), code
         self.lost(code)
 
+    def abort(self) -> None:
+        raise AssertionError("no session of the model fails")
+
     def lost(self, code: int = 1006) -> None:
         """The connection is gone, with what was in it."""
         if self.device.wire is self:

@@ -13,6 +13,7 @@ from gateway.auth import Claims
 from gateway.bucket import Limits
 from gateway.config import GatewayConfig
 from gateway.hub import Hub
+from gateway.peer import Peer
 from schemas import bus
 from schemas.limits import POSITION_HEADER
 from schemas.logs import INBOX_LOGS, LANES
@@ -32,6 +33,16 @@ BACKGROUND = 1.5  # s between two looks while all is well
 CALM = 4.0  # s that all has to stay well
 
 
+class Strict(Hub):
+    """A hub that hides no fault of ours behind the session in which it shows."""
+
+    def fail(self, peer: Peer, exc: Exception, now: float) -> None:
+        raise exc
+
+    def _dropped(self, session: str | None, exc: Exception) -> None:
+        raise exc
+
+
 class Gateway:
     """A gateway process: the real hub, and what is on its way to it."""
 
@@ -39,7 +50,7 @@ class Gateway:
         config = GatewayConfig(id=name, kafka={}, redis="", secret="s" * 32, pace=world.pace)
         self.name = name
         self._world = world
-        self.hub = Hub(config, PARTITIONS, METRICS, world.clock.time, lambda: None)
+        self.hub = Strict(config, PARTITIONS, METRICS, world.clock.time, lambda: None)
         self.online = False
         self.connect()
 

@@ -154,3 +154,11 @@ def test_an_issuer_whose_clock_is_a_little_ahead_is_believed() -> None:
     check(signed(iat=NOW + LEEWAY - 0.1, nbf=NOW + LEEWAY - 0.1))
     with pytest.raises(BadToken, match="not valid yet"):
         check(signed(iat=NOW + LEEWAY + 0.1))
+
+
+@pytest.mark.parametrize("claims", [{"sub": "u\ud800"}, {"device": "\udc00"}, {"jti": "\udfff\ud800"}])
+def test_what_cannot_be_written_as_utf_8_is_no_claim(claims: dict[str, Any]) -> None:
+    for judge in (check, check_another):
+        with pytest.raises(BadToken):
+            judge(signed(**claims))
+    assert check(signed(sub="\U0001f600"))

@@ -35,6 +35,8 @@ class Transport:
         self.writes = 0
         self.stuck = 0
         self.choked = False
+        self.aborted = False
+        self.codes: list[int] = []
         self.peer: Peer | None = None
 
     def visit(self, now: float) -> float:
@@ -54,7 +56,10 @@ class Transport:
             self.peer.session.choke(self.stuck)
 
     def close(self, code: int, reason: str) -> None:
-        pass
+        self.codes.append(code)
+
+    def abort(self) -> None:
+        self.aborted = True
 
 
 class Office:
@@ -74,6 +79,11 @@ class Office:
         self.take(openings=[Opening(peer.session.id, "e", [LogOpening(LOG, 0, 0, 0)]) for peer in self.peers])
         for transport in self.transports:
             transport.writes = 0
+
+    def transport(self) -> Transport:
+        """Return one more way out."""
+        self.transports.append(Transport())
+        return self.transports[-1]
 
     def take(self, *, openings: Iterable[Opening] = (), deliveries: Iterable[Delivery] = ()) -> None:
         self.hear(Part(0, 1, list(openings), list(deliveries)))

@@ -6,7 +6,7 @@ import pytest
 from websockets.datastructures import Headers
 
 from gateway.auth import Origins, Verifier
-from gateway.handshake import Admission, Handshake, Refusal
+from gateway.handshake import RETRY, Admission, Handshake, Refusal
 
 SECRET = "a secret for this test only, and long enough"
 
@@ -56,5 +56,5 @@ def test_others_are_told_why_not(target: str, headers: Headers, status: HTTPStat
 
 def test_a_closed_door_comes_before_the_token() -> None:
     assert judge("/ws", reason="the gateway is full") == Refusal(
-        HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is full\n"
+        HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is full\n", RETRY
     )

@@ -31,6 +31,9 @@ class Transport:
     def close(self, code: int, reason: str) -> None:
         pass
 
+    def abort(self) -> None:
+        pass
+
 
 def test_a_session_waits_once_to_be_synced_however_often_messages_are_lost() -> None:
     registry = CollectorRegistry()

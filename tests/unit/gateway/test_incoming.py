@@ -83,3 +83,27 @@ def test_a_pong_is_told_from_the_rest() -> None:
     assert not is_pong(Frame(Opcode.PONG, b"x").serialize(mask=False))
     assert not is_pong(Frame(Opcode.PING, b"x").serialize(mask=True))
     assert not is_pong(reserved(Frame(Opcode.PONG, b"x").serialize(mask=True)))
+
+
+@given(sent=st.lists(frames, max_size=40), most=st.integers(1, 7), places=st.lists(st.integers(0, 9_000), max_size=9))
+def test_frames_are_handed_on_a_turn_at_a_time(sent: list[bytes], most: int, places: list[int]) -> None:
+    incoming, data, found = Incoming(LIMIT), b"".join(sent), list[bytes]()
+    ends = sorted({min(place, len(data)) for place in places} | {len(data)})
+    for begin, end in zip([0, *ends], ends, strict=False):
+        turn = incoming.cut(data[begin:end], most)
+        found += turn
+        while incoming.left:
+            assert len(turn) == most
+            turn = incoming.cut(b"", most)
+            found += turn
+            assert len(turn) <= most
+    assert found == sent
+
+
+def test_what_comes_while_frames_are_left_comes_after_them() -> None:
+    incoming = Incoming(LIMIT)
+    one, two, three = (Frame(Opcode.TEXT, text).serialize(mask=True) for text in (b"1", b"2", b"3"))
+    assert incoming.cut(one + two + three[:3], 1) == [one]
+    assert incoming.cut(three[3:], 1) == [two]
+    assert incoming.cut(b"", 1) == [three]
+    assert (incoming.left, incoming.cut(b"", 1)) == (0, [])

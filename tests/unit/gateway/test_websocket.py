@@ -22,9 +22,19 @@ class Transport:
     def __init__(self, here: socket.socket) -> None:
         self._socket = here
         self.written = b""
+        self.aborted = False
 
     def write(self, data: bytes) -> None:
         self.written += data
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -34,6 +44,16 @@ class Transport:
 
     def get_extra_info(self, name: str) -> Any:
         return self._socket if name == "socket" else None
+
+
+class Unlisted:
+    """Nobody keeps a list of connections."""
+
+    def listed(self, socket: WebSocket) -> None:
+        pass
+
+    def unlisted(self, socket: WebSocket) -> None:
+        pass
 
 
 class Open(Handshake):
@@ -55,7 +75,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def connected(transport: Transport) -> WebSocket:
     config = GatewayConfig(id="g", kafka={}, redis="", secret="a secret of 32 bytes at the least")
     hub = Hub(config, 1, GatewayMetrics(CollectorRegistry()), lambda: 1_000.0, lambda: None)
-    one = WebSocket(hub, Open(), lambda _: None)
+    one = WebSocket(hub, Open(), Unlisted())
     one.connection_made(cast("Any", transport))
     return one
 

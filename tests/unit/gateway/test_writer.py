@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.outbox import Outbox, Record
 from gateway.producer import Writer
-from schemas.errors import TocsinError
+from schemas.errors import Refused, TocsinError
 from schemas.records import Ack, Connected, SyncRequest
 from telemetry.gateway import GatewayMetrics
 
@@ -109,3 +109,32 @@ async def test_a_kafka_that_takes_nothing_makes_the_gateway_not_ready(monkeypatc
     world.sender.open.set()
     assert await world.writer.flush(1.0)
     assert world.writer.problem() is None
+
+
+@pytest.mark.parametrize(
+    "refusal", [Refused("too large"), UnicodeEncodeError("utf-8", "x", 0, 1, "no"), AssertionError()]
+)
+async def test_a_record_that_cannot_be_written_is_found_and_dropped_alone(
+    refusal: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Choosy(ShakySender):
+        """Takes all but one record; `names` are those that it has."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.names: list[bytes] = []
+
+        async def send(self, partition: int, records: list[Record], *, acks: bool = False) -> None:
+            if any(b's7"' in value for _, value in records):
+                raise refusal
+            self.names += [value for _, value in records]
+
+    world = World()
+    world.sender = world.writer._sender = Choosy()
+    for n in range(20):
+        world.connect(f"s{n}")
+    assert await world.writer.flush(5.0)
+    assert len(world.sender.names) == 19
+    assert world.sender.names == sorted(world.sender.names, key=lambda value: int(value.split(b'"s')[2].split(b'"')[0]))
+    assert world.writer._metrics.dropped_records._value.get() == 1
+    assert "dropped" in caplog.text

@@ -35,6 +35,16 @@ def test_variables_become_the_types_of_the_settings() -> None:
         ("TOCSIN_LIMIT_NORMAL", "0/60"),
         ("TOCSIN_LIMIT_CONNECTION", "many"),
         ("TOCSIN_LIMIT_WORKER", "5/0"),
+        ("TOCSIN_LIMIT_ADDRESS", "5"),
+        ("TOCSIN_LIMIT_USER", "1/-1"),
+        ("TOCSIN_LIMIT_FRAMES", "x"),
+        ("TOCSIN_LIMIT_SYNC", "1e9/1"),
+        ("TOCSIN_LIMIT_READS", "/"),
+        ("TOCSIN_ADDRESS_SESSIONS", "0"),
+        ("TOCSIN_ADDRESS_OPENING", "many"),
+        ("TOCSIN_PROXIES", "10.0.0.0/8, proxy.example"),
+        ("TOCSIN_PROXIES", "10.0.0.0/33"),
+        ("TOCSIN_LIMIT_EXEMPT", "localhost"),
     ],
 )
 def test_a_malformed_value_is_one_line_that_names_the_variable(name: str, value: str) -> None:
@@ -134,3 +144,9 @@ def test_what_kubernetes_sets_for_services_of_such_names_is_no_setting() -> None
 def test_what_only_looks_like_it_is_refused_still(name: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} is not a setting"):
         read_settings({name: "1"})
+
+
+def test_networks_are_listed_by_commas_and_may_be_none_or_single_addresses() -> None:
+    settings = read_settings({"TOCSIN_PROXIES": " 10.1.2.3/8, 2001:db8::/32 ,192.0.2.7,", "TOCSIN_LIMIT_EXEMPT": ""})
+    assert list(map(str, settings.networks("proxies"))) == ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"]
+    assert settings.networks("limit_exempt") == ()
