@@ -18,7 +18,8 @@ from prometheus_client import CollectorRegistry
 from schemas.errors import StoreAway, StoreBarred, StoreBroken, StoreError, StoreRefused
 from streams import runner as module
 from streams.limits import Limit
-from streams.runner import BATCH_BYTES, LARGEST_BATCH, SMALLEST_BATCH, Batch, Runner, Slice
+from streams.runner import BATCH_BYTES, Batch, Runner
+from streams.slices import LARGEST_BATCH, SMALLEST_BATCH, Slice
 from streams.stalls import Stalls
 from streams.turnstile import Turnstile
 from telemetry.watchdog import Watch
