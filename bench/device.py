@@ -169,7 +169,6 @@ class Device(asyncio.Protocol):
         if not separator:
             return False
         if b" 101 " not in head.split(b"\r\n", 1)[0]:
-            self.swarm.refused += 1
             self._transport.close()
             return False
         self._buffer[:] = rest

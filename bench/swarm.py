@@ -27,7 +27,7 @@ class Swarm:
         self.address = (at.hostname or "127.0.0.1", at.port or 80)
         self.secret = secret
         self.devices: list[Device] = []
-        self.received = self.welcomes = self.reconnects = self.refused = self.resets = 0
+        self.received = self.welcomes = self.reconnects = self.resets = 0
         self.closes: dict[int, int] = {}
         self.faults: list[str] = []
         self.unacked: set[Device] = set()

@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 
 from cli.outputs import Setting
+from gateway.keys import given_keys
+from schemas.errors import SettingsError
 from streams.settings import PREFIX, Settings, descriptions, redacted
 
 
@@ -19,10 +21,19 @@ def as_document(settings: Settings) -> dict[str, Setting]:
 
 def as_toml(settings: Settings) -> list[str]:
     """Return the settings as lines of TOML, each under its help; what is at its default is commented out."""
-    helps, lines = descriptions(), list[str]()
+    helps, lines = descriptions(), _keys(settings)
     for name, value, hidden in _values(settings):
         lines += [f"# {helps[name]}", _line(name, value, hidden=hidden), ""]
     return lines
+
+
+def _keys(settings: Settings) -> list[str]:
+    """Return the keys of tokens by kind and name, as comments; never what they consist of."""
+    try:
+        keys = [key.shown() for key in given_keys(settings.secret or "", settings.listed("keys"))]
+    except SettingsError as exc:
+        keys = [str(exc)]
+    return [*(f"# key of tokens: {key}" for key in keys), *[""][: len(keys)]]
 
 
 def _values(settings: Settings) -> list[tuple[str, Any, bool]]:

@@ -19,7 +19,7 @@ ACK_EVERY: Final = 0.1  # s in which acknowledgements are gathered
 FIRST_DELAY: Final = 0.2  # s, doubled with each attempt that fails
 LONGEST_DELAY: Final = 10.0  # s
 SLOWED: Final = 5.0  # s at least after the close code that says "too fast"
-NEW_TOKEN, TOO_FAST = 4005, 4006
+NEW_TOKEN, TOO_FAST, BAD_TOKEN = 4005, 4006, 4101
 TERMINAL: Final = range(4100, 4200)
 
 
@@ -105,8 +105,6 @@ class Connection:
         )
 
     def _refused(self, status: int, *, connected: bool) -> float:
-        if status == 401:
-            raise BadToken("the gateway refused the token: expired, or signed with another TOCSIN_SECRET")
         if status < 500:
             raise Ended(f"the gateway at {self._url} answered HTTP {status}")
         if not connected:
@@ -123,9 +121,9 @@ class Connection:
     async def _session(self, socket: ClientConnection) -> int:
         """Serve one connection until it closes; return its close code."""
         self._due.clear()
-        await socket.send(self._device.hello(self._device_id))
         acks = asyncio.create_task(self._acknowledge(socket))
         try:
+            await socket.send(self._device.hello(self._device_id))
             async for text in socket:
                 await self._receive(socket, text)
         except ConnectionClosed:
@@ -133,6 +131,8 @@ class Connection:
         finally:
             acks.cancel()
             await asyncio.gather(acks, return_exceptions=True)
+        if socket.close_code == BAD_TOKEN:
+            raise BadToken(f"the gateway refused the token: {ascii(socket.close_reason or '')[1:-1]}")
         return socket.close_code or 1006
 
     async def _receive(self, socket: ClientConnection, text: str | bytes) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import time
@@ -18,10 +19,10 @@ from cli.kafka import producer
 from cli.listen import latency_ms
 from cli.running import socket_url
 from cli.terminal import say
-from cli.tokens import make_token
+from cli.tokens import make_token, parties
 from schemas.errors import TocsinError
 from schemas.frames import NotificationFrame
-from streams.settings import Settings
+from streams.settings import Settings, read_settings
 
 ARRIVAL: Final = 10.0  # s in which everything that was sent has to be on every device
 TOPIC: Final = "notifications.normal"
@@ -46,7 +47,7 @@ class Screen:
         self._connection = Connection(
             socket_url(Settings(url=ready.gateway)),
             Device(Cursors(user=user, device=name)),
-            token=lambda: make_token(ready.secret(), user, device=name),
+            token=lambda: make_token(ready.secret(), user, device=name, more=parties(read_settings(os.environ))),
             on_step=self._on_step,
             say=lambda _: None,
             device_id=name,

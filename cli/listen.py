@@ -10,9 +10,9 @@ import msgspec
 from cli.connection import Connection
 from cli.device import Cursors, Device, Step
 from cli.outputs import Entry
-from cli.running import secret_of, socket_url
+from cli.running import socket_url
 from cli.terminal import remark, say, show
-from cli.tokens import make_token
+from cli.tokens import token_by_settings
 from schemas.errors import SettingsError
 from schemas.frames import NotificationFrame
 from streams.settings import Settings
@@ -97,5 +97,5 @@ async def listen(
 def _tokens(settings: Settings, user: str, device: str | None, given: str | None) -> Callable[[], str]:
     if given:
         return lambda: given
-    secret = secret_of(settings)
-    return lambda: make_token(secret, user, device=device)
+    token_by_settings(settings, user, device=device)  # what is missing is said now, and not by the connection
+    return lambda: token_by_settings(settings, user, device=device)

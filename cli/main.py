@@ -171,12 +171,12 @@ def token(
     user: User,
     device: DeviceOption = None,
     ttl: Annotated[float, typer.Option(min=1, max=YEAR, help="Seconds that it is valid.")] = 600,
+    kid: Annotated[str | None, typer.Option(help="Sign with the secret of TOCSIN_KEYS that has this name.")] = None,
 ) -> None:
     """Make a token for a client."""
-    from cli.running import secret_of
-    from cli.tokens import make_token
+    from cli.tokens import token_by_settings
 
-    say(make_token(secret_of(shell.near_settings()), user, device=device, ttl=ttl))
+    say(token_by_settings(shell.near_settings(), user, device=device, ttl=ttl, kid=kid))
 
 
 @app.command(epilog="Example: tocsin config > tocsin.toml")

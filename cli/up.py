@@ -11,9 +11,11 @@ import msgspec
 
 from cli import up_lines
 from cli.choosing import ENTRY, Choice, choose
+from cli.gateway import check_entry
 from cli.own_servers import OwnKafka, meet
 from cli.running import UP_FILE
 from cli.up_place import data_folder, only_one, secret_file, stoppable
+from gateway.origins import LOOPBACK, SAME
 from schemas.errors import ServerFailed
 from stack.assembly import (
     KAFKA_PORT,
@@ -41,7 +43,7 @@ from streams.security import without_password
 from streams.settings import PREFIX, Settings, read_values
 
 _EMBEDDED_TIMEOUT: Final = 6.0  # s: the embedded Kafka lets a group wait for half the session timeout
-_ORIGINS: Final = "same,loopback"  # pages of this machine, such as those of a development server
+_ORIGINS: Final = f"{SAME},{LOOPBACK}"  # pages of this machine, such as those of a development server
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +69,7 @@ def up(wanted: Wanted, command: Sequence[str] = TOCSIN) -> int:
     """
     values = read_values(os.environ)
     kinds, settings = choose(wanted.choice, values)
+    check_entry(settings)
     try:
         with stoppable(), only_one(), data_folder(wanted.data, kinds, settings) as folder:
             return _Up(wanted, kinds, settings, folder, command).run()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from math import ceil
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -34,7 +34,7 @@ LIMITS: Final = (
 class AddressLimits(msgspec.Struct, frozen=True):
     """What one client address may have in this gateway.
 
-    `sessions` that are open, `opening` connections that have not said a whole request yet, and new `connections`; None:
+    `sessions` that are open, `opening` connections that nobody has proved a token for yet, and new `connections`; None:
     any. Whoever comes from a network of `exempt` is not counted. `proxies` are those whose X-Forwarded-For counts.
     """
 
@@ -63,15 +63,19 @@ class Overload(msgspec.Struct, frozen=True):
         return max(1, ceil(self.wait))
 
 
-_TOLD: Final = {"connections": "new connections", "opening": "unfinished requests", "sessions": "sessions"}
+_TOLD: Final = {"connections": "new connections", "opening": "connections without a session", "sessions": "sessions"}
 
 
 class Host(msgspec.Struct, gc=False, eq=False):
-    """What one client address has: `uses` are its sessions and the connections that are opening."""
+    """What one client address has. `parting` connections are too many, and stay for a moment to be told so.
+
+    `uses` counts sessions, and connections that are opening or parting.
+    """
 
     limits: AddressLimits
     connections: float = 0.0
     opening: int = 0
+    parting: int = 0
     sessions: int = 0
     uses: int = 0
 
@@ -93,13 +97,13 @@ class Host(msgspec.Struct, gc=False, eq=False):
 class Caller:
     """One connection, from its first moment to its last: what of the limits it takes up, to be given back."""
 
-    __slots__ = ("_address", "_admission", "_opening", "_proxied", "_seated", "over")
+    __slots__ = ("_address", "_admission", "_opening", "_parting", "_proxied", "_seated", "over")
 
     def __init__(self, admission: "Admission", address: str | None, *, proxied: bool = False) -> None:
         self._admission = admission
         self._address = address
         self._proxied = proxied  # its request names the client
-        self._opening = self._seated = False
+        self._opening = self._parting = self._seated = False
         self.over: Overload | None = None  # what its request is answered with
 
     @property
@@ -107,47 +111,68 @@ class Caller:
         """Whether not even its request is waited for."""
         return self.over is not None and self.over.limit == "address_opening"
 
-    def open(self) -> None:
-        """Count the connection among those that are opening."""
-        if self._address is not None:
-            self._admission.hosts.hold(self._address).opening += 1
+    @property
+    def lingers(self) -> bool:
+        """Whether it may stay for a moment to read why it is refused."""
+        return self._parting or not self.shut_out
+
+    def open(self, now: float) -> None:
+        """Count the connection among those that are opening; where they are too many, `over` says so."""
+        if self._address is None:
+            return
+        hosts = self._admission.hosts
+        self.over = self._admission.knock(self._address, now)
+        if not self.shut_out:
+            hosts.hold(self._address).opening += 1
             self._opening = True
+        elif hosts.of(self._address, now).parting < self._admission.most_opening:
+            hosts.hold(self._address).parting += 1
+            self._parting = True
 
     def opened(self, now: float) -> None:
-        """Count it so no more: the request is whole, or never will be."""
+        """Count it so no more: it has a session, or never will have one."""
         if self._opening and self._address is not None:
             self._opening = False
             self._admission.hosts.of(self._address, now).opening -= 1
             self._admission.hosts.let_go(self._address, now)
 
-    def ask(self, headers: Mapping[str, Any], now: float) -> Overload | None:
+    def ask(self, headers: Mapping[str, str], now: float) -> Overload | None:
         """Judge a request by the client's address, before anything else is looked at."""
         admission = self._admission
         if self._proxied:
             self._proxied, self._address = False, admission.forwarded(headers)
-            if self._address is not None:
-                self.over = admission.connect(self._address, now)
+            self.open(now)
         if self.over is None and self._address is not None:
             self.over = admission.room(self._address, now)
         return self.over
 
     def seat(self, user: str, now: float) -> Overload | None:
-        """Count a session of a user whose token is good, or say which limit is in the way."""
+        """Count a session of a user whose token is good, or say which limit is in the way.
+
+        The address is asked about again: many may have been let in while their tokens were looked at.
+        """
+        if self._address is not None and (over := self._admission.room(self._address, now)) is not None:
+            return over
         if (over := self._admission.greet(user, now)) is not None:
             return over
         if self._address is not None and not self._seated:
             self._seated = True
             self._admission.hosts.hold(self._address).sessions += 1
+        self.opened(now)
         return None
 
     @property
     def holds(self) -> bool:
         """Whether there is anything to give back."""
-        return self._opening or self._seated
+        return self._opening or self._parting or self._seated
 
     def leave(self, now: float) -> None:
         """Give everything back. Repeating it does nothing."""
         self.opened(now)
+        if self._parting and self._address is not None:
+            self._parting = False
+            self._admission.hosts.of(self._address, now).parting -= 1
+            self._admission.hosts.let_go(self._address, now)
         if self._seated and self._address is not None:
             self._seated = False
             self._admission.hosts.of(self._address, now).sessions -= 1
@@ -175,12 +200,19 @@ class Admission:
         if proxy or address is None:
             return Caller(self, None, proxied=proxy)
         caller = Caller(self, address)
-        if self.hosts.of(address, now).opening >= self._limits.opening:
-            caller.over = self._reached("address_opening", address, 1.0)
-        else:
-            caller.over = self.connect(address, now)
-            caller.open()
+        caller.open(now)
         return caller
+
+    @property
+    def most_opening(self) -> int:
+        """How many connections of an address may be opening."""
+        return self._limits.opening
+
+    def knock(self, address: str, now: float) -> Overload | None:
+        """Count a new connection of an address, unless too many of them are opening already."""
+        if self.hosts.of(address, now).opening >= self._limits.opening:
+            return self._reached("address_opening", address, 1.0)
+        return self.connect(address, now)
 
     def connect(self, address: str, now: float) -> Overload | None:
         """Count a new connection of an address."""
@@ -207,14 +239,13 @@ class Admission:
             self._count(limit, whom)
         return Overload(limit, wait)
 
-    def forwarded(self, headers: Mapping[str, Any]) -> str | None:
+    def forwarded(self, headers: Mapping[str, str]) -> str | None:
         """Return the address of the client behind a proxy: the last one that is no proxy's. None: it is not counted.
 
         What stands before it was said by the client itself. Nor is a client counted of which a proxy says nothing that
         can be read.
         """
-        every = getattr(headers, "get_all", None)
-        said = ",".join(every(FORWARDED)) if every is not None else headers.get(FORWARDED, "")
+        said = headers.get(FORWARDED, "")
         address: str | None = None
         for hop in reversed(said.rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
             address, proxy = self._place(_without_port(hop.strip())[:LONGEST])

@@ -6,12 +6,12 @@ import gc
 import logging
 import signal
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from gateway import passing, port
-from gateway.auth import Origins
 from gateway.bus import Lease, Replies, Subscription
 from gateway.config import GatewayConfig
 from gateway.desk import Desk
@@ -19,7 +19,10 @@ from gateway.door import Door
 from gateway.follower import Follower, Source
 from gateway.handshake import Handshake
 from gateway.hub import Hub
+from gateway.keys import given_keys
+from gateway.origins import Origins
 from gateway.producer import KafkaSender, Sender, Writer
+from gateway.reloading import Reload, follow
 from gateway.websocket import WebSocket
 from schemas import bus
 from schemas.addresses import host_port
@@ -53,6 +56,7 @@ class Gateway:
         self.port = config.port
         self.metrics_port = config.metrics_port
         self.hub: Hub
+        self._origins = Origins(config.origins)
         self.tasks: list[asyncio.Task[None]] = []  # they end only with the gateway
         self._metrics = GatewayMetrics(registry)
         self._registry = registry
@@ -100,7 +104,13 @@ class Gateway:
             "redis": lambda: self._subscription.problem,
             "kafka": lambda: self._writer.problem() if self._writer else "not connected to Kafka yet",
             "revocations": self._source.problem,
+            "keys": self._problem_of_keys,
         }
+
+    def _problem_of_keys(self) -> str | None:
+        if self._not_ready or self.hub.jwks is None:
+            return None
+        return self.hub.jwks.problem()
 
     # Start
 
@@ -119,6 +129,7 @@ class Gateway:
         desk = Desk(self.hub, self._replies.publish)
         await self._follow_bus(desk)
         await self._follow_revocations(desk)
+        await self._follow_keys()
         await port.require(self.config.host, self.config.port, self._lease.others)
         await self._listen()
         self._not_ready = None
@@ -159,14 +170,30 @@ class Gateway:
         self._not_ready = "waiting for the revocations"
         await known.wait()
 
+    async def _follow_keys(self) -> None:
+        """Read the published keys, and wait until that was tried once: most tokens are good at once then."""
+        reloads: list[Reload[Any]] = []
+        if self.config.key_files:
+            load = partial(given_keys, self.config.secret, self.config.key_files)
+            reloads.append(Reload("TOCSIN_KEYS", self.config.key_files, load, self.hub.ring.give))
+        if self.config.tls is not None:
+            reloads.append(self.config.tls.reload())
+        if reloads:
+            self._spawn(follow(reloads))
+        if self.hub.jwks is not None:
+            tried = asyncio.Event()
+            self._spawn(self.hub.jwks.run(tried.set))
+            self._not_ready = "waiting for the keys of tokens"
+            await tried.wait()
+
     async def _listen(self) -> None:
-        handshake = Handshake(self.hub.verifier, Origins(self.config.origins), self)
+        handshake = Handshake(self._origins, self)
 
         def accept() -> WebSocket:
             return WebSocket(self.hub, handshake, self)
 
         def answer() -> asyncio.Protocol:
-            return accept() if self.config.tls is None else Door(self.hub, self.config.tls, accept)
+            return accept() if self.config.tls is None else Door(self.hub, self.config.tls.context, accept)
 
         host = self.config.host
         try:

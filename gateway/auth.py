@@ -1,32 +1,29 @@
-"""Who may connect: tokens (JWT by RFC 8725) and browser origins. A token never reaches a log or an error's text.
+"""Whose a token is (JWT by RFC 8725). A token never reaches a log or an error's text.
 
-The library judges tokens. One whose header (its first part, as text) is the same as that of a token that the library
-has let pass differs from it in signature and claims alone; these two are checked here, at a tenth of the cost, and if
-anything about them is not as it should be, the library says so.
+The library reads headers and judges signatures. A token whose header, as text, is that of one which the library has
+let pass differs from it in signature and claims alone. The key checks these directly, at a fraction of the cost; if
+anything is not as it should be, the library says what. Both ways have the same rules for claims (`gateway.claims`).
 """
 
-import hmac
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from base64 import urlsafe_b64decode
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 import jwt
 import msgspec
-from jwt.types import Options
+from cryptography.exceptions import UnsupportedAlgorithm
 
-from schemas.errors import BadToken
-from schemas.records import DeviceId, UserId
-from schemas.text import is_encodable
+from gateway.claims import LEEWAY, Payload, Rules, decode, time_left
+from gateway.keys import ALGORITHMS, Key, Keyring
+from schemas.errors import BadToken, RevokedToken, UnknownKey
 
-ALGORITHMS: Final = ["HS256"]  # by allow-list: what the token's own header asks for does not count
-LEEWAY: Final = 5.0  # s that clocks may differ
-MAX_TOKEN: Final = 4096  # bytes
+__all__ = ["LEEWAY", "Claims", "Verifier", "token_name"]
+
+MAX_TOKEN: Final = 4096  # characters
 MAX_HEADERS: Final = 64  # texts of headers that are remembered
-# times are checked by our own clock and with leeway; the library would use another, and round
-_CHECKS: Final[Options] = {"require": ["exp", "sub"], "verify_exp": False, "verify_iat": False, "verify_nbf": False}
+_jws: Final = jwt.PyJWS(algorithms=ALGORITHMS)
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -42,123 +39,91 @@ class Claims(msgspec.Struct, frozen=True):
     token: str = ""
 
 
-class _Payload(msgspec.Struct):
-    sub: UserId
-    exp: Annotated[float, msgspec.Meta(gt=0, lt=1e11)]
-    device: DeviceId | None = None
-    iat: Annotated[float, msgspec.Meta(ge=0, lt=1e11)] = 0.0
-    nbf: Annotated[float, msgspec.Meta(ge=0, lt=1e11)] = 0.0
-    jti: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
-    aud: Any = None  # whom else it is for; the library knows what to do with it
-
-
-_payload: Final = msgspec.json.Decoder(_Payload)
-
-
 def token_name(token: str) -> str:
     """Return what a token without `jti` is called: a hash of what its signature signs.
 
-    The signature itself is left out, for several texts of it mean the same.
+    The signature itself is left out, for several texts of it mean the same, and ES256 has two signatures of a kind.
     """
     return sha256(token.rpartition(".")[0].encode()).hexdigest()[:32]
 
 
 class Verifier:
-    """Checks tokens against one HS256 key; `clock` gives s since 1970, `refuses` tells which were revoked."""
+    """Checks tokens by the keys of a ring; `clock` gives s since 1970, `refuses` tells which were revoked."""
 
     def __init__(
         self,
-        secret: str,
+        ring: Keyring,
+        rules: Rules = Rules(),  # noqa: B008 - it is frozen
         clock: Callable[[], float] = time.time,
         *,
         refuses: Callable[[Claims], bool] = lambda _: False,
     ) -> None:
-        self._secret = secret
+        self._ring = ring
+        self._rules = rules
         self._clock = clock
         self._refuses = refuses
-        self._key = secret.encode()
-        self._headers: set[str] = set()  # of tokens that the library has let pass
+        self._headers: dict[str, tuple[Key, ...]] = {}  # of tokens that the library has let pass
+        self._keys: tuple[Key, ...] = ()  # those that `_headers` rests on
 
     def check(self, token: str) -> Claims:
-        """Return what the token says. Raises `BadToken`, whose text says why and shows nothing of the token."""
+        """Return what the token says. Raises `BadToken`, whose text says why and shows nothing of the token.
+
+        It is `UnknownKey` where a key that is not known here may have signed it, and `RevokedToken`.
+        """
         if not token:
             raise BadToken("the token is missing")
         if len(token) > MAX_TOKEN:
             raise BadToken("the token is too long")
         payload = self._quickly(token) or self._by_library(token)
-        now = self._clock()
-        if max(payload.nbf, payload.iat) > now + LEEWAY:  # what is issued in the future would outlive a revocation
-            raise BadToken("the token is not valid yet")
-        ttl = payload.exp + LEEWAY - now
-        if ttl <= 0:
-            raise BadToken("the token has expired")
-        return self._in_force(Claims(payload.sub, payload.device, ttl, payload.iat, payload.jti or token_name(token)))
-
-    def _quickly(self, token: str) -> _Payload | None:
-        """Return the claims of a good token with a known header; None: the library has to look at it."""
-        signed, _, signature = token.rpartition(".")
-        header, _, claims = signed.partition(".")
-        if header not in self._headers:
-            return None
-        try:
-            right = urlsafe_b64encode(hmac.digest(self._key, signed.encode(), "sha256")).rstrip(b"=")
-            if not hmac.compare_digest(right, signature.encode()):
-                return None
-            payload = _payload.decode(urlsafe_b64decode(claims + "=="))
-        except ValueError:  # a text that cannot be encoded, base64, or JSON that is not what it should be
-            return None
-        return None if payload.aud else payload
-
-    def _by_library(self, token: str) -> _Payload:
-        try:
-            raw = jwt.decode(token, self._secret, ALGORITHMS, options=_CHECKS)
-            payload = msgspec.convert(raw, _Payload)
-            if not is_encodable(payload.sub, payload.device, payload.jti):  # the library reads JSON with Python's own
-                raise BadToken("a claim of the token is not text")
-            if len(self._headers) < MAX_HEADERS:
-                self._headers.add(token.partition(".")[0])
-        except jwt.MissingRequiredClaimError as exc:
-            raise BadToken(f"the token lacks the claim `{exc.claim}`") from None
-        except jwt.InvalidAlgorithmError:
-            raise BadToken("the token is signed by another algorithm than HS256") from None
-        except jwt.InvalidSignatureError:
-            raise BadToken("the token's signature is wrong") from None
-        except (jwt.InvalidTokenError, UnicodeError, RecursionError):
-            raise BadToken("the token is malformed") from None
-        except msgspec.ValidationError:
-            raise BadToken("a claim of the token has the wrong type or size") from None
-        return payload
-
-    def _in_force(self, claims: Claims) -> Claims:
+        ttl = time_left(payload, self._rules, self._clock())
+        claims = Claims(payload.sub, payload.device, ttl, payload.iat or 0.0, payload.jti or token_name(token))
         if self._refuses(claims):
-            raise BadToken("the token was revoked")
+            raise RevokedToken("the token was revoked")
         return claims
 
-
-class Origins:
-    """Which web pages may connect.
-
-    `setting` lists origins by commas; empty: only pages from the host that they connect to; `*`: all. What is no
-    browser sends no origin and is let in: it has the token, and no user's cookies to misuse.
-    """
-
-    def __init__(self, setting: str) -> None:
-        self._allowed = frozenset(origin.strip().rstrip("/").lower() for origin in setting.split(",") if origin.strip())
-
-    def allow(self, origin: str | None, host: str | None) -> bool:
-        """Tell whether a page of `origin` may connect to `host` (the header, with port where it has one)."""
-        if origin is None or "*" in self._allowed:
-            return True
-        if self._allowed:
-            return origin.lower() in self._allowed
+    def _quickly(self, token: str) -> Payload | None:
+        """Return the claims of a well-signed token with a known header; None: the library has to look at it."""
+        if self._keys is not self._ring.keys:
+            self._headers, self._keys = {}, self._ring.keys
+        signed, _, signature = token.rpartition(".")
+        header, _, claims = signed.partition(".")
         try:
-            page = urlsplit(origin).netloc
-        except ValueError:  # such as http://[
-            return False
-        return bool(host) and page.lower() == (host or "").lower()
+            text = signed.encode()
+            for key in self._headers.get(header, ()):
+                if key.signed(text, signature):
+                    return decode(urlsafe_b64decode(claims + "=="))
+        except ValueError:  # a text that cannot be encoded, or base64
+            pass
+        return None
+
+    def _by_library(self, token: str) -> Payload:
+        try:
+            header = jwt.get_unverified_header(token)
+            algorithm, kid = header.get("alg"), header.get("kid")
+            if algorithm not in ALGORITHMS:
+                raise BadToken(f"the token's algorithm (`alg`) is none of {', '.join(ALGORITHMS)}")
+            keys = self._ring.find(algorithm, kid)
+            payload = next((found for key in keys if (found := _signed_payload(token, key)) is not None), None)
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError, UnsupportedAlgorithm):
+            raise BadToken("the token is malformed") from None
+        if payload is None:
+            raise self._not_ours(algorithm, kid)
+        if len(self._headers) < MAX_HEADERS:
+            self._headers[token.partition(".")[0]] = keys
+        return decode(payload)
+
+    def _not_ours(self, algorithm: str, kid: str | None) -> BadToken:
+        if kid is not None and not self._ring.names(kid):
+            return UnknownKey("the token names a key (`kid`) that is not known here")
+        if not self._ring.find(algorithm, kid):
+            return BadToken("the token's algorithm (`alg`) is not that of its key")
+        return BadToken("the token's signature is wrong")
 
 
-def query_value(query: Mapping[str, list[str]], name: str) -> str:
-    """Return the one value of a query parameter, empty if it is missing or was given twice."""
-    values = query.get(name, [])
-    return values[0] if len(values) == 1 else ""
+def _signed_payload(token: str, key: Key) -> bytes | None:
+    """Return what a key has signed, None if it has not signed this."""
+    try:
+        payload: bytes = _jws.decode(token, key.material, [key.algorithm])
+    except jwt.InvalidSignatureError:
+        return None
+    return payload

@@ -10,6 +10,8 @@ import msgspec
 from gateway.admission import AddressLimits
 from gateway.allowance import QUOTAS, Quotas
 from gateway.bucket import Limits
+from gateway.claims import Rules
+from gateway.reloading import Certificate
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,13 +20,17 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     kafka: Mapping[str, Any]
     redis: str
-    secret: str
+    secret: str = ""  # of HS256; empty: there is none
+    key_files: tuple[str, ...] = ()  # files and folders of further keys of tokens
+    jwks: str = ""  # the address that publishes more of them
+    jwks_tls: SSLContext | None = None  # what checks that address; None: the system's authorities
+    rules: Rules = Rules()
     prefix: str = ""
     idempotence: bool = True
     host: str = "127.0.0.1"
     port: int = 8080
     url: str = ""
-    tls: SSLContext | None = None
+    tls: Certificate | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     origins: str = ""

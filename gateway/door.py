@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import cast
 
 from gateway.hub import Hub
-from gateway.websocket import OPENING, WebSocket, address_of
+from gateway.opening import OPENING
+from gateway.websocket import WebSocket, address_of
 
 log = logging.getLogger(__name__)
 

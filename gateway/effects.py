@@ -34,6 +34,12 @@ class CheckToken(msgspec.Struct, frozen=True, gc=False):
     ref: str | None
 
 
+class SameToken(msgspec.Struct, frozen=True, gc=False):
+    """`hello` brought a token, and the request had one before: end the session unless they say the same."""
+
+    token: str
+
+
 class CloseWith(msgspec.Struct, frozen=True, gc=False):
     """End the transport with a code of `gateway.codes`."""
 
@@ -41,7 +47,7 @@ class CloseWith(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-SessionEffect = Connect | AskSync | Acknowledge | CheckToken | CloseWith
+SessionEffect = Connect | AskSync | Acknowledge | CheckToken | SameToken | CloseWith
 
 
 class SyncPartitions(msgspec.Struct, frozen=True):

@@ -1,4 +1,7 @@
-"""Who is let in: what the gateway answers to the request that opens a WebSocket. Pure but for the clock of tokens."""
+"""Who may begin: what the gateway answers to the request that opens a WebSocket. Pure.
+
+Whose token it is comes after that: a browser learns why a WebSocket ends, but not why a handshake was refused.
+"""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -7,26 +10,27 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from gateway.auth import Claims, Origins, Verifier, query_value
+from gateway.credentials import CARRIER, SUBPROTOCOL, offered, token_in
+from gateway.faults import Refusal, retry_after
+from gateway.origins import Origins
 from schemas.errors import BadToken
 
 PATH: Final = "/ws"
 RETRY: Final = 5  # s until a gateway that takes no session is worth another try
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """The HTTP answer to a request that is not let in; `retry_after`: in how many s it may be, 0 if nobody knows."""
-
-    status: HTTPStatus
-    text: str
-    retry_after: int = 0
+_ABSOLUTE: Final = ("http://", "https://")
+_MALFORMED: Final = Refusal(HTTPStatus.BAD_REQUEST, "the request is malformed\n")
 
 
 class Admission(msgspec.Struct, frozen=True):
-    """The request may become a session; `hello`: the client will say what it has."""
+    """The request may become a WebSocket.
 
-    claims: Claims
-    hello: bool
+    `token` is what it brought. None: `hello` has to bring it. `hello`: the client will say what it has. `refused`: the
+    tokens contradict each other.
+    """
+
+    token: str | None
+    hello: bool = False
+    refused: BadToken | None = None
 
 
 class Doors(Protocol):
@@ -39,30 +43,53 @@ class Doors(Protocol):
 class Handshake:
     """Judges requests."""
 
-    def __init__(self, verifier: Verifier, origins: Origins, doors: Doors) -> None:
-        self._verifier = verifier
+    def __init__(self, origins: Origins, doors: Doors) -> None:
         self._origins = origins
         self._doors = doors
 
     def judge(self, target: str, headers: Mapping[str, str]) -> Admission | Refusal:
-        """Return whether a request for `target` (path and query) is let in.
+        """Return whether a request for `target` (path and query, or a whole URL) is let in.
 
-        `headers` may be asked for `Origin` and `Host`; a header that came twice raises `KeyError` or `LookupError`.
+        `headers` may be asked for `Origin`, `Host`, `Authorization` and `Sec-WebSocket-Protocol`; a header that came
+        twice raises `KeyError` or `LookupError`.
         """
-        path, _, asked = target.partition("?")
         try:
+            place, path, asked = _split(target)
             query = parse_qs(asked, max_num_fields=16)
-            origin, host = headers.get("Origin"), headers.get("Host")
+            origin, host = headers.get("Origin"), place or headers.get("Host")
+            authorization, protocols = headers.get("Authorization"), offered(headers.get("Sec-WebSocket-Protocol"))
         except (ValueError, LookupError):
-            return Refusal(HTTPStatus.BAD_REQUEST, "the request is malformed\n")
+            return _MALFORMED
+        if refusal := self._turned_away(path, origin, host):
+            return refusal
+        if protocols and SUBPROTOCOL not in protocols and any(one.startswith(CARRIER) for one in protocols):
+            text = f"offer the subprotocol `{SUBPROTOCOL}` beside the one with the token\n"
+            return Refusal(HTTPStatus.BAD_REQUEST, text)
+        hello = query.get("hello") == ["1"]
+        try:
+            token = token_in(query, authorization, protocols)
+        except BadToken as exc:
+            return Admission("", hello, exc)
+        return Admission(token if token or hello else "", hello)
+
+    def _turned_away(self, path: str, origin: str | None, host: str | None) -> Refusal | None:
         if path != PATH:
             return Refusal(HTTPStatus.NOT_FOUND, f"the socket is at {PATH}\n")
         if reason := self._doors.closed():
-            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n", RETRY)
-        if not self._origins.allow(origin, host):
-            return Refusal(HTTPStatus.FORBIDDEN, "this origin may not connect\n")
-        try:
-            claims = self._verifier.check(query_value(query, "token"))
-        except BadToken as exc:
-            return Refusal(HTTPStatus.UNAUTHORIZED, f"{exc}\n")
-        return Admission(claims, query_value(query, "hello") == "1")
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n", retry_after(RETRY))
+        if origin is not None and not self._origins.allow(origin, host):
+            self._origins.note_refused(origin)
+            return Refusal(HTTPStatus.FORBIDDEN, "pages of this origin may not connect (TOCSIN_ORIGINS)\n")
+        return None
+
+
+def _split(target: str) -> tuple[str, str, str]:
+    """Return host (empty where only the header has it), path and query. Raises `ValueError`."""
+    place = ""
+    if target.lower().startswith(_ABSOLUTE):
+        place, slash, rest = target.partition("://")[2].partition("/")
+        if "?" in place or "@" in place or not place:
+            raise ValueError(target)
+        target = slash + rest
+    path, _, query = target.partition("?")
+    return place, path, query

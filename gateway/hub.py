@@ -5,17 +5,22 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from gateway import codes
 from gateway.admission import LIMITS, Admission
 from gateway.auth import Claims, Verifier
 from gateway.config import GatewayConfig
+from gateway.credentials import DIFFER
 from gateway.dispatch import RESYNC_PAUSE, Dispatch
-from gateway.effects import Acknowledge, AskSync, CheckToken, Connect, SessionEffect
+from gateway.effects import Acknowledge, AskSync, CheckToken, Connect, SameToken, SessionEffect
 from gateway.feed import Feed
+from gateway.jwks import Jwks
+from gateway.keys import Keyring, given_keys
 from gateway.outbox import Outbox, partition_of
 from gateway.peer import Peer, Transport
+from gateway.proving import Prover
 from gateway.reading import NEVER
 from gateway.revocations import Revocations
 from gateway.roster import Roster
@@ -59,7 +64,11 @@ class Hub:
         self.metrics = metrics
         self.admission = Admission(config.addresses, config.quotas, self.limited)
         self.revocations = Revocations()
-        self.verifier = Verifier(config.secret, refuses=self.revocations.refuses)
+        self.ring = Keyring(given_keys(config.secret, config.key_files))
+        metrics.keys.set_function(lambda: len(self.ring.keys))
+        self.jwks = Jwks(config.jwks, self.ring, config.jwks_tls, self._count_reading) if config.jwks else None
+        verifier = Verifier(self.ring, config.rules, refuses=self.revocations.refuses)
+        self.prover = Prover(verifier, self.jwks.again if self.jwks else None)
         self.roster = Roster()
         self.dispatch = Dispatch(
             Feed(config.id),
@@ -82,6 +91,9 @@ class Hub:
         metrics.connections.set_function(lambda: len(self.sessions))
         metrics.socket_bytes.set_function(lambda: sum(peer.session.out.filled for peer in self.sessions.values()))
         metrics.held_runs.set_function(lambda: sum(peer.session.held() for peer in self.sessions.values()))
+
+    def _count_reading(self, result: str) -> None:
+        self.metrics.key_readings.labels(result).inc()
 
     @property
     def sessions(self) -> dict[str, Peer]:
@@ -213,7 +225,7 @@ class Hub:
             if out.effects:
                 effects, out.effects = out.effects, []
                 for effect in effects:
-                    self._carry_out(peer, effect, now)
+                    self._carry_out(peer, effect)
                     out.later = out.later or type(effect) is not Acknowledge  # it is due to nothing later
         if out.limited:
             self.limited(out.limited, session.user)
@@ -228,7 +240,7 @@ class Hub:
         for log, ts in entries:
             self.metrics.delivered(log, ts, 1, wall)
 
-    def _carry_out(self, peer: Peer, effect: SessionEffect, now: float) -> None:
+    def _carry_out(self, peer: Peer, effect: SessionEffect) -> None:
         session, partition = peer.session, peer.partition
         match effect:
             case Acknowledge(log, delivered, read):
@@ -240,7 +252,9 @@ class Hub:
             case Connect():
                 self._connect(peer, effect)
             case CheckToken(token, ref):
-                self._refresh(peer, token, ref, now)
+                self.prover.prove(token, partial(self._refresh, peer, ref))
+            case SameToken(token):
+                self.prover.prove(token, partial(self._compare, peer))
             case _:
                 peer.transport.close(effect.code, effect.reason)
 
@@ -259,18 +273,39 @@ class Hub:
         )
         self.outbox.connected(peer.partition, record)
 
-    def _refresh(self, peer: Peer, token: str, ref: str | None, now: float) -> None:
-        session = peer.session
-        try:
-            claims = self.verifier.check(token)
-        except BadToken as exc:
-            session.refuse_token(str(exc), ref, now)
+    def _refresh(self, peer: Peer, ref: str | None, verdict: Claims | BadToken) -> None:
+        """Take the verdict on the token of a `refresh`."""
+        now = self.clock()
+        if peer.session.closed:
             return
-        if session.accepts(claims.user, claims.device):
-            peer.claims = claims
-            session.refresh(claims.ttl, now)
+        try:
+            self._take_token(peer, ref, verdict, now)
+        except Exception as exc:  # noqa: BLE001 - `fail` logs it
+            self.fail(peer, exc, now)
+        else:
+            self.flush(peer, now)
+
+    def _take_token(self, peer: Peer, ref: str | None, verdict: Claims | BadToken, now: float) -> None:
+        session = peer.session
+        if isinstance(verdict, BadToken):
+            session.refuse_token(str(verdict), ref, now)
+        elif session.accepts(verdict.user, verdict.device):
+            peer.claims = verdict
+            session.refresh(verdict.ttl, now)
         else:
             session.refuse_token("the token is for another user or device", ref, now)
+
+    def _compare(self, peer: Peer, verdict: Claims | BadToken) -> None:
+        """End a session whose `hello` brings another token than its request."""
+        same = isinstance(verdict, Claims) and (verdict.user, verdict.token) == (peer.claims.user, peer.claims.token)
+        if same or peer.session.closed:
+            return
+        try:
+            peer.session.close(codes.BAD_TOKEN, DIFFER)
+        except Exception as exc:  # noqa: BLE001 - `fail` logs it
+            self.fail(peer, exc, self.clock())
+        else:
+            self.flush(peer, self.clock())
 
     # From the clock
 

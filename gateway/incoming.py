@@ -55,6 +55,10 @@ class Incoming:
         self._rest, self.left = data[at:], 0
         return frames
 
+    def keep(self, data: bytes) -> None:
+        """Take what comes, to be cut later."""
+        self._rest, self.left = self._rest[self.left :] + data, 0
+
 
 def _end(data: bytes, at: int) -> int:
     """Return where the frame that begins at `at` ends; 0: its head is not whole."""

@@ -13,7 +13,7 @@ import msgspec
 from gateway import codes
 from gateway.allowance import Allowance
 from gateway.bucket import LIMITS, Limits, Pace
-from gateway.effects import Acknowledge, CheckToken, CloseWith, Connect
+from gateway.effects import Acknowledge, CheckToken, CloseWith, Connect, SameToken
 from gateway.passing import Way
 from gateway.reading import BULK_LOG, HARD, MOST_TRIES, NEVER, SOFT, Outlet, Reading
 from schemas import frames
@@ -27,6 +27,8 @@ MAX_ANSWER: Final = 40.0
 STUCK: Final = 20.0  # s that a transport may hold HARD bytes
 REFUSED: Final = 5.0  # what a frame that is refused costs, in frames
 DEFAULT_DEVICE: Final = ""  # without a name: the session is no device that is remembered
+WARN_PART: Final = 0.1  # of a token's life: when that is left, the client is told, so that it brings a new one
+WARN_LEAST, WARN_MOST = 2.0, 60.0  # s; the least is more than what the clock of sessions may be late
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -72,7 +74,8 @@ class Session:
         self._limits = limits
         self._said = now  # the bucket of `limits`
         self._pace = pace
-        self._expires = now + ttl
+        self._expires = self._warn_at = NEVER
+        self._live_until(now, ttl)
         self._epoch = ""
         self._acks: dict[str, tuple[int, int]] = {}  # (delivered, read) by log
         self._stuck_since = NEVER
@@ -109,7 +112,7 @@ class Session:
         if not self.opened:
             self.opened, self._epoch = True, opening.epoch
             self._connect, self._connect_at = None, NEVER
-            self._welcome(opening)
+            self._welcome(opening, now)
         for log in opening.logs:
             reading = self.readings.get(log.log) or self._reading(log.log, now)
             reading.open(log, self.out, now)
@@ -117,7 +120,7 @@ class Session:
         if self._suspected:
             self.suspect(now)
 
-    def _welcome(self, opening: Opening) -> None:
+    def _welcome(self, opening: Opening, now: float) -> None:
         welcome = frames.Welcome(
             session=self.id,
             user=self.user,
@@ -128,8 +131,10 @@ class Session:
             unread={log.log: log.unread for log in opening.logs},
             heartbeat=self._heartbeat,
             gateway=self._identity.gateway,
+            expires_in=round(self._expires - now, 3),
         )
         self.out.say(frames.encode(welcome))
+        self.out.later = True  # what is due to an open session may come sooner
 
     def _reading(self, log: str, now: float) -> Reading:
         pace = Pace(self._pace, now) if self._pace and log == BULK_LOG else None
@@ -229,6 +234,9 @@ class Session:
         if now >= self._stuck_since + STUCK:
             self.close(codes.SLOW)
             return
+        if now >= self._warn_at and self.opened:
+            self._warn_at = NEVER
+            self.out.say(frames.encode(frames.TokenExpiring(expires_in=round(self._expires - now, 3))))
         if now >= self._hello_by:
             self._waited = True
             self._begin(Connect(None, None), now)
@@ -243,6 +251,8 @@ class Session:
         if self.closed:
             return NEVER
         soonest = min(self._expires, self._hello_by, self._connect_at, self._stuck_since + STUCK)
+        if self.opened:
+            soonest = min(soonest, self._warn_at)
         for reading in self.readings.values():
             soonest = min(soonest, reading.due(self.out))
         return soonest
@@ -340,6 +350,8 @@ class Session:
             raise BadFrame("forbidden", "device contradicts the token", _ref(hello), "hello")
         if not self.spend(now):
             return
+        if hello.token is not None:
+            self.out.effects.append(SameToken(hello.token))
         self.device = claimed or hello.device or DEFAULT_DEVICE
         self.client = (hello.client or "")[: frames.MAX_CLIENT]
         cursors = None
@@ -379,7 +391,11 @@ class Session:
 
     def refresh(self, ttl: float, now: float) -> None:
         """Prolong the session: the token that the client brought is good for `ttl` more seconds."""
+        self._live_until(now, ttl)
+
+    def _live_until(self, now: float, ttl: float) -> None:
         self._expires = now + ttl
+        self._warn_at = self._expires - min(WARN_MOST, max(WARN_LEAST, ttl * WARN_PART))
 
     def refuse_token(self, message: str, ref: str | None, now: float) -> None:
         """Answer that the token that the client brought is not good; the one before still counts."""

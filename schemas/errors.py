@@ -68,6 +68,22 @@ class Barred(Away):
     """A server is there and takes nothing of this kind until an operator acts; the same may be asked again then."""
 
 
+class RevokedToken(BadToken):
+    """The token was revoked."""
+
+
+class UnknownKey(BadToken):
+    """The token names a key that is not known here."""
+
+
+class BadKey(TocsinError):
+    """A key by which no token is checked."""
+
+
+class KeysAway(BadToken):
+    """The keys of tokens cannot be read now; come again."""
+
+
 class Refused(TocsinError):
     """A server will never take this as it is."""
 

@@ -36,6 +36,7 @@ class Hello(Client, frozen=True, kw_only=True, tag="hello"):
     epoch: Annotated[str, Meta(max_length=256)] | None = None
     cursors: Annotated[dict[LogName, Seq], Meta(max_length=MAX_CURSORS)] | None = None
     client: Annotated[str, Meta(description=f"cut after {MAX_CLIENT} characters")] | None = None
+    token: str | None = None
 
 
 class AckFrame(Client, frozen=True, kw_only=True, tag="ack"):
@@ -81,8 +82,13 @@ class _Type(msgspec.Struct):
     client_id: Any = None
 
 
+class _Claimed(msgspec.Struct):
+    token: str | None = None
+
+
 _frame: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
 _type = msgspec.json.Decoder(_Type)
+_claimed = msgspec.json.Decoder(_Claimed)
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
 
@@ -113,10 +119,19 @@ def _why(data: bytes, exc: Exception) -> BadFrame:
     return BadFrame("bad_request", str(exc), ref, seen.type)
 
 
+def token_of(data: bytes) -> str | None:
+    """Return the token of a `hello` whatever is wrong with its other fields, None if it has none."""
+    try:
+        return _claimed.decode(data).token
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="welcome"):
     """The session is open; `heads`, `cursors` and `unread` are by log, `heartbeat` is in seconds.
 
-    `cursors` is where the session starts in each log: what comes next lies after it.
+    `cursors` is where the session starts in each log: what comes next lies after it. `expires_in` is how many seconds
+    later the session ends with its token.
     """
 
     session: str
@@ -128,6 +143,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     unread: dict[str, int]
     heartbeat: float
     gateway: str
+    expires_in: float = 0.0
 
 
 class NotificationFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="notification", gc=False):
@@ -193,6 +209,12 @@ class Reconnect(msgspec.Struct, frozen=True, kw_only=True, tag="reconnect"):
     to: str | None = None
 
 
+class TokenExpiring(msgspec.Struct, frozen=True, kw_only=True, tag="token_expiring"):
+    """The session ends with its token in `expires_in` seconds, unless `refresh` brings a new one."""
+
+    expires_in: float
+
+
 class ErrorFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="error"):
     """What the client said was refused."""
 
@@ -205,7 +227,9 @@ class Pong(msgspec.Struct, frozen=True, kw_only=True, tag="pong"):
     """The answer to `ping`."""
 
 
-ServerFrame = Welcome | NotificationFrame | Synced | Gap | Skip | TooLong | Reset | Reconnect | ErrorFrame | Pong
+ServerFrame = (
+    Welcome | NotificationFrame | Synced | Gap | Skip | TooLong | Reset | Reconnect | TokenExpiring | ErrorFrame | Pong
+)
 
 
 @lru_cache(256)

@@ -114,6 +114,8 @@ def _of_store(settings: "Settings") -> str | None:
 def _of_gateway(settings: "Settings") -> str | None:
     if bool(settings.tls_cert) != bool(settings.tls_key):
         return "TOCSIN_TLS_CERT and TOCSIN_TLS_KEY belong together; one of them is missing"
+    if settings.jwks_ca and not settings.jwks.startswith("https://"):
+        return "TOCSIN_JWKS_CA has no effect without TLS; TOCSIN_JWKS begins with https:// then"
     return None
 
 

@@ -36,6 +36,7 @@ _LINK_VALUE: Final = re.compile(r"(tcp|udp|sctp)://")
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Life = Annotated[float, Meta(gt=0, le=366 * 86_400)]  # a revocation is remembered so long
 Count = Annotated[int, Meta(ge=1)]
 Secret = Annotated[str, Meta(min_length=32)]
 Prefix = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,64}$")]
@@ -71,6 +72,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     store_password: Annotated[str, Meta(description="password of the user in the URL of Cassandra")] = ""
     store_ca: Annotated[str, Meta(description="file of the authorities for Cassandra; given, TLS is used")] = ""
     secret: Annotated[Secret | None, Meta(description="HS256 key of the tokens, at least 32 characters")] = None
+    keys: Annotated[
+        str,
+        Meta(description="files or folders of further keys of tokens, by commas: PEM (public), JWK, JWKS or a secret"),
+    ] = ""
+    jwks: Annotated[str, Meta(description="address that publishes keys of tokens (JWKS), https://")] = ""
+    jwks_ca: Annotated[
+        str, Meta(description="file of the authorities that the address is checked by; empty: the system's")
+    ] = ""
+    audience: Annotated[
+        str, Meta(description="whom tokens are for (`aud`), by commas; empty: tokens with an `aud` are refused")
+    ] = ""
+    issuer: Annotated[str, Meta(description="who makes tokens (`iss`), by commas; empty: anybody with a key")] = ""
+    token_life: Annotated[
+        Life, Meta(description="s that a token may live at most, from `iat` (else from now) to `exp`")
+    ] = 86_400.0
     idempotence: Annotated[
         bool,
         Meta(
@@ -94,7 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 0
     origins: Annotated[
         str,
-        Meta(description="origins that browsers may connect from, separated by commas; empty: same host only, *: all"),
+        Meta(description="origins that browsers may connect from, by commas; also same, loopback, *; empty: same"),
     ] = ""
     heartbeat: Annotated[Seconds, Meta(description="s between WebSocket pings")] = 25.0
     idle: Annotated[Seconds, Meta(description="s without a sign of life after which a session ends")] = 30.0
@@ -201,6 +217,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def kafka_options(self) -> dict[str, Any]:
         """Return what every client of Kafka is made with: where the brokers are and how to reach them."""
         return security.kafka_options(self)
+
+    def listed(self, field: str) -> tuple[str, ...]:
+        """Return the parts of a setting that is a list by commas."""
+        return tuple(part.strip() for part in str(getattr(self, field)).split(",") if part.strip())
 
     def __repr__(self) -> str:
         return f"Settings({redacted(self)})"

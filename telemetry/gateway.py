@@ -19,7 +19,7 @@ class GatewayMetrics:
         self.connections = gauge("tocsin_connections", "Sessions that are open")
         self.opened = Count(registry, "tocsin_connections_opened", "Sessions that were opened")
         self.closed = counter("tocsin_connections_closed_total", "Sessions that ended, by close code", "code")
-        self.refused = counter("tocsin_connections_refused_total", "Handshakes refused, by HTTP status", "status")
+        self.refused = counter("tocsin_connections_refused_total", "Refused, by HTTP status or close code", "status")
         self.reconnects = counter("tocsin_reconnects_total", "Sessions opened with cursors of an earlier one")
         self.frames_received = Count(registry, "tocsin_frames_received", "Text messages of clients")
         self.failed = counter("tocsin_sessions_failed_total", "Sessions closed since an exception was raised in them")
@@ -38,6 +38,8 @@ class GatewayMetrics:
         self.socket_bytes = gauge("tocsin_socket_bytes_waiting", "Bytes that the network has not taken")
         self.held_runs = gauge("tocsin_held_runs", "Runs that wait for what comes before them")
         self.revocations = gauge("tocsin_revocations", "Revocations in force")
+        self.keys = gauge("tocsin_token_keys", "Keys that tokens are checked by")
+        self.key_readings = counter("tocsin_key_readings_total", "Readings of the published keys", "result")
         self.deliveries = Tally(registry, "tocsin_deliveries", "Entries written to sockets", "log", INBOX_LOGS)
         self.latency = Latencies(
             registry, "tocsin_delivery_latency_seconds", "From the append in Kafka to the write to the socket"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from cli.doctor.examine import examine_kafka
 from cli.doctor.servers import examine_machine, examine_redis, examine_store
+from cli.doctor.tokens import examine_tokens
 from cli.outputs import Examination, Finding
 from cli.terminal import say, show
 from schemas.errors import TocsinError
@@ -14,7 +15,7 @@ from streams.settings import Settings
 
 async def examine(settings: Settings, *, as_json: bool) -> int:
     """Print one line for each finding; return 1 if one is a failure, else 0."""
-    found = examine_machine(settings)
+    found = [*examine_machine(settings), *await examine_tokens(settings)]
     incarnations: dict[str, int] | None = None  # not known: nothing is concluded from them
     with _finding(found, "store", "TOCSIN_STORE says where it is"):
         of_store, incarnations = await examine_store(settings)

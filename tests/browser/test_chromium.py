@@ -12,13 +12,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from schemas import frames
 from store.sqlite import SqliteStore
 from tests.browsers import Chromium, Site, Tab, Wire
 from tests.system import System, start, stop
 
 LOG = "inbox/normal"
-TELLS = pytest.mark.skipif(not hasattr(frames, "TokenExpiring"), reason="the gateway says nothing of tokens yet")
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +232,6 @@ class TestFaults:
         assert tab.shown(4) == ids + after
         assert tab.problems() == []
 
-    @TELLS
     def test_a_token_is_replaced_before_it_expires(self, chromium: Chromium, profile: str, system: System) -> None:
         tab = connected(chromium, profile, system, "renewed", "{ttl: -2}")  # 5 s are forgiven
         tab.wait("tokens >= 3")
@@ -242,7 +239,6 @@ class TestFaults:
         ids = send(system, "renewed", "r")
         assert tab.shown(1) == ids
 
-    @TELLS
     def test_a_token_that_is_refused_ends_it_with_a_reason(
         self, chromium: Chromium, profile: str, system: System
     ) -> None:

@@ -11,6 +11,7 @@ import jwt
 import pytest
 
 from cli.tokens import make_token
+from gateway.codes import BAD_TOKEN
 from proof.experiment import experiment
 from tests.faults.clocks import LIBRARY, MUTANT, Clock
 from tests.faults.conftest import MakeCluster
@@ -19,15 +20,16 @@ HOUR = 3_600.0  # s
 
 
 async def answer(port: int, token: str) -> int:
-    """Return the HTTP status with which the gateway answers to a handshake."""
+    """Return the code with which the gateway closes a connection at once; 0: it does not, the token is good."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(
         f"GET /ws?token={token} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
     )
-    line = await reader.readline()
+    await reader.readuntil(b"\r\n\r\n")
+    frame = await reader.readexactly(4)  # the head of a close and its code, or the begin of `welcome`
     writer.close()
-    return int(line.split()[1])
+    return int.from_bytes(frame[2:], "big") if frame[0] == 0x88 else 0
 
 
 @pytest.mark.skipif(not LIBRARY.exists(), reason=f"needs Debian's package faketime: there is no {LIBRARY}")
@@ -61,16 +63,17 @@ async def test_clocks_an_hour_wrong_and_stepping_back_change_no_order_and_lose_n
             stale = jwt.encode({"sub": "u1", "exp": time.time() - HOUR / 2}, running.secret, algorithm="HS256")
             async with run.fault("the gateway is an hour behind"):
                 await clocks["gateway-0"].set("-1h")
-                assert (await answer(running.port, valid), await answer(running.port, stale)) == (401, 101)
+                assert (await answer(running.port, valid), await answer(running.port, stale)) == (BAD_TOKEN, 0)
                 await run.progress(500)
             async with run.fault("the gateway is an hour ahead"):
                 await clocks["gateway-0"].set("+1h")
-                assert (await answer(running.port, valid), await answer(running.port, stale)) == (401, 401)
+                assert (await answer(running.port, valid), await answer(running.port, stale)) == (BAD_TOKEN, BAD_TOKEN)
                 await run.progress(500)  # sessions that are open stay open: their end was counted by a steady clock
                 for device in devices:
                     device.cut()
-                refused = run.devices.swarm.refused
-                await run.wait(lambda: run.devices.swarm.refused > refused + len(devices), "devices are refused")
+                closes = run.devices.swarm.closes
+                refused = closes.get(BAD_TOKEN, 0)
+                await run.wait(lambda: closes.get(BAD_TOKEN, 0) > refused + len(devices), "devices are refused")
                 await clocks["gateway-0"].set("+0")
-            assert (await answer(running.port, valid), await answer(running.port, stale)) == (101, 401)
+            assert (await answer(running.port, valid), await answer(running.port, stale)) == (0, BAD_TOKEN)
             await run.wait(lambda: all(device.welcomed for device in devices), "all devices are back")

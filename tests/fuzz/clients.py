@@ -13,12 +13,14 @@ from prometheus_client import CollectorRegistry
 from websockets.frames import Frame, Opcode
 
 from gateway.allowance import Quotas
-from gateway.auth import Claims, Origins
+from gateway.auth import Claims
 from gateway.config import GatewayConfig
 from gateway.handshake import Handshake
 from gateway.hub import Hub
+from gateway.origins import Origins
 from gateway.passing import Way
 from gateway.peer import Peer
+from gateway.proving import Prover
 from gateway.websocket import WebSocket
 from schemas import bus
 from schemas.bus import Answer, Heard, LogOpening, Opening, Packed, Part, Run
@@ -96,6 +98,18 @@ class _Transport:
     def set_write_buffer_limits(self, high: int, low: int) -> None:
         assert high > low
 
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """Do nothing: nobody reads."""
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def is_reading(self) -> bool:
+        return True
+
     def visit(self, now: float) -> float:
         return now + 1
 
@@ -123,7 +137,7 @@ class _Hub(Hub):
 class _Socket(WebSocket):
     """The same for a connection."""
 
-    def _fail(self, exc: Exception, now: float) -> None:
+    def fail(self, exc: Exception) -> None:
         raise exc
 
 
@@ -135,8 +149,9 @@ class _Gateway:
         config = GatewayConfig(id="g", kafka={}, redis="", secret=SECRET, quotas=Quotas(connections=None))
         metrics = GatewayMetrics(CollectorRegistry())
         self.hub = _Hub(config, PARTITIONS, metrics, lambda: self.now, lambda: None, self.later)
+        self.hub.prover = Prover(VERIFIER)
         self.waiting: list[tuple[float, Callable[[], None]]] = []
-        self.handshake = Handshake(VERIFIER, Origins(""), Open())
+        self.handshake = Handshake(Origins(""), Open())
         self.number = 0
 
     def later(self, wait: float, call: Callable[[], None]) -> Any:
@@ -256,6 +271,9 @@ SOCKETS: Final = (
     HEAD + _masked(Opcode.TEXT, b'{"type"', fin=False) + _masked(Opcode.CONT, b':"ping"}'),
     HEAD + _masked(Opcode.TEXT, FRAMES[5]) + _masked(Opcode.BINARY, b"x"),
     HEAD.replace(b"/ws?", b"/ws?hello=1&") + _masked(Opcode.TEXT, FRAMES[0]) + _masked(Opcode.TEXT, b"\xff"),
+    HEAD.replace(TOKEN, b"").replace(b"/ws?", b"/ws?hello=1&")
+    + _masked(Opcode.TEXT, b'{"type":"hello","token":"' + TOKEN + b'"}')
+    + _masked(Opcode.TEXT, FRAMES[5]),
     b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
 )
 

@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from gateway.auth import Origins
+from gateway.origins import Origins
 from schemas import bus
 from schemas.errors import BadFrame, BadRecord
 from schemas.frames import decode_client_frame

@@ -72,5 +72,6 @@ def test_it_sees_the_text_as_it_was_written(system: System, node: Node) -> None:
     assert (frame["body"], frame["data"], frame["kind"]) == (text, {"n": [1, None]}, "k")
 
 
-def test_a_bad_token_is_refused_in_the_handshake(system: System, node: Node) -> None:
-    assert node(f"{system.url}?token=nonsense&hello=1", 1) == [{"type": "refused", "status": 401}]
+def test_a_bad_token_ends_the_connection_with_the_reason(system: System, node: Node) -> None:
+    refused = {"type": "closed", "code": 4101, "reason": "the token is malformed"}
+    assert node(f"{system.url}?token=nonsense&hello=1", 1) == [refused]

@@ -171,9 +171,13 @@ async def test_a_terminal_code_ends_it() -> None:
             await Client(gateway.url).run()
 
 
+async def refuses(socket: ServerConnection) -> None:
+    await socket.close(4101, "the token has expired (`exp`)")
+
+
 async def test_a_refused_token_ends_it() -> None:
-    async with Gateway(status=HTTPStatus.UNAUTHORIZED).open() as gateway:
-        with pytest.raises(BadToken, match="refused the token"):
+    async with Gateway(refuses).open() as gateway:
+        with pytest.raises(BadToken, match="refused the token: the token has expired"):
             await Client(gateway.url).run()
 
 

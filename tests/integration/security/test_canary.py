@@ -13,8 +13,9 @@ import jwt
 import pytest
 import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
 from gateway.outbox import partition_of
 from schemas import bus
@@ -49,6 +50,7 @@ BAD_FRAMES: tuple[str | bytes, ...] = (
     json.dumps({"type": "ack", "log": "inbox/normal", "seq": CANARY}),
     json.dumps({"type": "refresh", "token": TOKEN}),
     json.dumps({"type": "hello", "device": CANARY}),
+    json.dumps({"type": "hello", "token": TOKEN}),
     CANARY.encode(),
 )
 
@@ -84,14 +86,30 @@ async def said_to(deployment: Deployment, token: str, frames: Sequence[str | byt
     return said
 
 
+async def _end(socket: ClientConnection) -> str:
+    try:
+        while True:
+            await socket.recv()
+    except ConnectionClosed as exc:
+        return str(exc)
+
+
 async def refusals(deployment: Deployment) -> list[str]:
     """Knock with tokens and heads that are not let in; return what is said to that."""
     context = ssl.create_default_context(cafile=str(deployment.floor.ours.certificate))
     said = []
-    for query in (f"token={TOKEN}", f"token={CANARY}", f"token={CANARY}&token={CANARY}", f"{CANARY}={CANARY}", ""):
-        with pytest.raises(InvalidStatus) as refused:
-            await connect(f"{deployment.url}?{query}", ssl=context)
-        said.append(bytes(refused.value.response.body).decode())
+    offer, bearer = ["tocsin", f"tocsin.token.{TOKEN}"], {"Authorization": f"Bearer {TOKEN}"}
+    queries = (f"token={TOKEN}", f"token={CANARY}", f"token={CANARY}&token={TOKEN}", f"{CANARY}={CANARY}", "")
+    ways: list[dict[str, Any]] = [{}, {"additional_headers": bearer}, {"subprotocols": offer}]
+    for query, way in [*((query, {}) for query in queries), *(("", way) for way in ways)]:
+        async with connect(f"{deployment.url}?{query}", ssl=context, **way) as socket:
+            said.append(await _end(socket))
+    async with connect(f"{deployment.url}?hello=1", ssl=context) as socket:
+        await socket.send(json.dumps({"type": "hello", "token": TOKEN, "device": CANARY}))
+        said.append(await _end(socket))
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"{deployment.url}?token={TOKEN}", ssl=context, origin=Origin("https://evil.example"))
+    said.append(bytes(refused.value.response.body).decode())
     host, _, port = deployment.url.removeprefix("wss://").partition("/")[0].partition(":")
     for head in (f"{CANARY}\r\n\r\n", f"GET /ws?token={CANARY} HTTP/1.1\r\n{CANARY}\r\n\r\n", CANARY * 3_000):
         for tls in (context, None):  # without TLS it is a broken handshake

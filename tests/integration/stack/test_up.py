@@ -7,6 +7,8 @@ import signal
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.integration.stack.conftest import Up, gone, until
 
 
@@ -165,6 +167,32 @@ def test_logs_stay_where_something_went_wrong(up: Up) -> None:
     assert up.ended() == 1
     (made,) = up.folder.glob("tocsin-*")
     assert "broken for the test" in (made / "logs" / "store-apply.log").read_text()
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    entries = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [({}, "same,loopback"), ({"TOCSIN_ORIGINS": "https://app.example"}, "https://app.example")],
+    ids=["none", "own"],
+)
+def test_pages_of_this_machine_are_let_in_unless_others_are_named(
+    up: Up, settings: dict[str, str], wanted: str
+) -> None:
+    up.start(settings=settings)
+    pids = up.ready()["pids"]
+    assert environment_of(pids["gateway-0"])["TOCSIN_ORIGINS"] == wanted
+    assert up.end() == 0
+
+
+def test_a_setting_that_lets_nobody_in_stops_it_at_once(up: Up) -> None:
+    up.start(settings={"TOCSIN_ORIGINS": "example.com"})
+    assert up.ended() == 1
+    assert "TOCSIN_ORIGINS: example.com matches no page; an origin has a scheme: write https://" in up.said()
+    assert not (up.folder / "events").exists()
 
 
 def test_the_real_stack_starts_survives_and_ends(up: Up) -> None:

@@ -20,11 +20,9 @@ socket.on("message", (bytes, binary) => {
   left -= 1;
   if (left === 0) setTimeout(() => socket.close(1000), 500); // acknowledgements leave in bundles
 });
-socket.on("close", (code) => console.log(JSON.stringify({ type: "closed", code })));
-socket.on("unexpected-response", (_, response) => {
-  console.log(JSON.stringify({ type: "refused", status: response.statusCode }));
-  process.exit(0);
-});
+socket.on("close", (code, reason) =>
+  console.log(JSON.stringify({ type: "closed", code, ...(reason.length ? { reason: reason.toString() } : {}) })),
+);
 socket.on("error", (error) => {
   console.error(String(error));
   process.exitCode = 1;

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -53,6 +54,14 @@ def test_what_was_printed_with_the_secrets_given_again_is_the_same() -> None:
 def test_any_password_hides_its_url(url: str) -> None:
     document = as_document(Settings(redis=url))
     assert (document["TOCSIN_REDIS"].value, document["TOCSIN_REDIS"].hidden) == (None, True)
+
+
+def test_keys_of_tokens_are_told_by_name_only(tmp_path: Path) -> None:
+    (tmp_path / "2025.txt").write_text("o" * 40)
+    shown = "\n".join(as_toml(Settings(secret="s" * 32, keys=str(tmp_path))))
+    assert shown.startswith("# key of tokens: HS256 (no kid) from TOCSIN_SECRET\n# key of tokens: HS256 2025 from ")
+    assert "ooo" not in shown
+    tomllib.loads(shown)
 
 
 def test_json_has_value_default_and_help() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 import jwt
 import pytest
 
-from gateway.auth import LEEWAY, Origins, Verifier
+from gateway.auth import Verifier
+from gateway.claims import LEEWAY, Rules
+from gateway.keys import Keyring, secret_key
 from schemas.errors import BadToken
 
 SECRET = "only the tests know this secret, and it is long enough for every HMAC"
@@ -20,13 +22,17 @@ KEY_OF_ITS_OWN = jwt.encode(
 )  # fmt: skip
 
 
+def verifier_of() -> Verifier:
+    return Verifier(Keyring([secret_key(SECRET)]), Rules(), lambda: NOW)
+
+
 def check(token: str) -> object:
-    return Verifier(SECRET, clock=lambda: NOW).check(token)
+    return verifier_of().check(token)
 
 
 def check_another(token: str) -> object:
     """Check a token by somebody who has seen a good one before."""
-    verifier = Verifier(SECRET, clock=lambda: NOW)
+    verifier = verifier_of()
     verifier.check(signed())
     return verifier.check(token)
 
@@ -41,7 +47,7 @@ def unsigned(header: dict[str, object], **claims: object) -> str:
 
 
 def test_a_good_token_says_who_and_how_long() -> None:
-    claims = Verifier(SECRET, clock=lambda: NOW).check(signed(device="phone"))
+    claims = verifier_of().check(signed(device="phone"))
     assert (claims.user, claims.device, claims.ttl) == ("u1", "phone", 60 + LEEWAY)
 
 
@@ -88,7 +94,7 @@ def test_clocks_may_differ_a_little() -> None:
         signed(jti=7),
         signed(exp=10**300),
         jwt.encode({"sub": "u1", "exp": NOW + 60}, SECRET, "HS256", headers={"crit": ["x"], "x": 1}),
-        jwt.encode({"sub": "u1", "exp": NOW + 60}, None, "none"),
+        jwt.encode({"sub": "u1", "exp": NOW + 60}, "", "none"),
         KEY_OF_ITS_OWN,
         jwt.encode({"exp": NOW + 60}, SECRET, "HS256"),
         jwt.encode({"sub": "u1"}, SECRET, "HS256"),
@@ -116,10 +122,10 @@ def test_a_bad_token_is_refused(token: str, judge: Callable[[str], object]) -> N
     ids=str,
 )
 def test_the_second_token_is_read_as_the_first_one(claims: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    verifier = Verifier(SECRET, clock=lambda: NOW)
+    verifier = verifier_of()
     token = signed(**claims)
     first = verifier.check(token)
-    monkeypatch.delattr(jwt, "decode")
+    monkeypatch.delattr(jwt, "get_unverified_header")
     assert verifier.check(token) == first
 
 
@@ -127,27 +133,6 @@ def test_the_second_token_is_read_as_the_first_one(claims: dict[str, Any], monke
 def test_the_token_s_own_header_does_not_choose_the_algorithm(algorithm: str) -> None:
     with pytest.raises(BadToken, match="algorithm"):
         check(unsigned({"alg": algorithm, "typ": "JWT"}) + "c2ln")
-
-
-@pytest.mark.parametrize(
-    ("setting", "origin", "host", "allowed"),
-    [
-        ("", None, "h:1", True),
-        ("", "http://h:1", "h:1", True),
-        ("", "http://H:1", "h:1", True),
-        ("", "http://evil", "h:1", False),
-        ("", "null", "h:1", False),
-        ("", "http://h", None, False),
-        ("*", "http://evil", "h:1", True),
-        ("https://a.example, https://b.example/", "https://b.example", "h:1", True),
-        ("https://a.example", "https://a.example.evil", "h:1", False),
-        ("https://a.example", "http://a.example", "h:1", False),
-        ("https://a.example", "http://h:1", "h:1", False),
-        ("https://a.example", None, "h:1", True),
-    ],
-)
-def test_origins(setting: str, origin: str | None, host: str | None, allowed: bool) -> None:
-    assert Origins(setting).allow(origin, host) is allowed
 
 
 def test_an_issuer_whose_clock_is_a_little_ahead_is_believed() -> None:

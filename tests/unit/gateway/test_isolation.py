@@ -277,7 +277,7 @@ class TestSockets:
         hub = Hub(config, 1, GatewayMetrics(CollectorRegistry()), lambda: 1_000.0, lambda: None)
         one = WebSocket(hub, Open(), Unlisted())
         one.connection_made(cast("Any", transport))
-        one._entrance, one._open_by = None, float("inf")
+        one._end_opening()
         one._peer = hub.admit(one, Claims("u", "phone", 60.0), hello=False, now=1_000.0)
         return one, transport, hub
 

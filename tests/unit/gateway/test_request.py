@@ -9,6 +9,7 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from gateway.entrance import choose
 from gateway.request import LONGEST, plain
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # of RFC 6455, 1.3
@@ -30,7 +31,7 @@ def head(target: str = "/ws?token=t", first: str = "GET {} HTTP/1.1", **lines: s
 
 def by_library(data: bytes) -> tuple[Request, bytes] | None:
     """Return the request and the accepting answer, None if the library does not accept it."""
-    protocol = ServerProtocol(logger=logging.getLogger("quiet"))
+    protocol = ServerProtocol(logger=logging.getLogger("quiet"), select_subprotocol=choose)
     protocol.receive_data(data)
     events = protocol.events_received()
     if not events or not isinstance(events[0], Request):
@@ -52,6 +53,8 @@ def header(answer: bytes, name: bytes) -> bytes:
         ),
         pytest.param(head(Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits"), id="extension"),
         pytest.param(head(Upgrade="WebSocket"), id="upper case"),
+        pytest.param(head(Authorization="Bearer a.b.c"), id="authorization"),
+        pytest.param(head(Sec_WebSocket_Protocol="tocsin, tocsin.token.a.b-_c"), id="subprotocols"),
     ],
 )
 def test_what_clients_write_is_plain_and_read_as_the_library_reads_it(data: bytes) -> None:
@@ -72,8 +75,9 @@ def agrees(data: bytes) -> None:
     assert request.headers.get("Origin") == theirs.headers.get("Origin")
     assert request.answer.startswith(b"HTTP/1.1 101 ")
     assert header(request.answer, b"Sec-WebSocket-Accept") == header(answer, b"Sec-WebSocket-Accept")
-    for name in (b"Sec-WebSocket-Extensions", b"Sec-WebSocket-Protocol"):
-        assert name not in answer
+    assert b"Sec-WebSocket-Extensions" not in answer
+    assert (b"Sec-WebSocket-Protocol" in request.answer) == (b"Sec-WebSocket-Protocol" in answer)
+    assert request.headers.get("Authorization") == theirs.headers.get("Authorization")
     assert request.answer.endswith(b"\r\n\r\n")
 
 
@@ -89,7 +93,10 @@ def agrees(data: bytes) -> None:
         pytest.param(head(Sec_WebSocket_Key=None), id="no key"),
         pytest.param(head(Content_Length="3"), id="body"),
         pytest.param(head(Transfer_Encoding="chunked"), id="coded body"),
-        pytest.param(head(Sec_WebSocket_Protocol="chat"), id="subprotocol"),
+        pytest.param(head(Sec_WebSocket_Protocol="a b"), id="bad subprotocol"),
+        pytest.param(head(Host=None), id="no host"),
+        pytest.param(head("http://h/ws"), id="whole URL"),
+        pytest.param(head("/ws#x"), id="fragment"),
         pytest.param(head(Sec_WebSocket_Extensions=";;"), id="bad extension"),
         pytest.param(head(**{"X Y": "1"}), id="bad name"),
         pytest.param(head(Cookie="caf\xe9"), id="not ASCII"),

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from cli.revoke import revocation_of
 from gateway.auth import Claims, Verifier, token_name
+from gateway.claims import Rules
+from gateway.keys import Keyring, secret_key
 from gateway.revocations import SLACK, Revocations
 from schemas.errors import BadRecord, BadToken
 from schemas.records import Revocation, decode_revocation, encode
@@ -68,7 +70,7 @@ def signed(**more: object) -> str:
 def test_a_token_that_was_named_is_refused_with_its_reason(more: dict[str, str]) -> None:
     token = signed(**more)
     revocations = Revocations()
-    verifier = Verifier(SECRET, clock=lambda: NOW, refuses=revocations.refuses)
+    verifier = Verifier(Keyring([secret_key(SECRET)]), Rules(), lambda: NOW, refuses=revocations.refuses)
     verifier.check(token)
     revocations.take(revocation_of(token, NOW), NOW)
     with pytest.raises(BadToken, match="revoked"):

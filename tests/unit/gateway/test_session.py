@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from gateway import codes
-from gateway.effects import Acknowledge, AskSync, CheckToken, CloseWith, Connect, SessionEffect
+from gateway.effects import Acknowledge, AskSync, CheckToken, CloseWith, Connect, SameToken, SessionEffect
 from gateway.reading import HARD, SOFT
 from gateway.session import Identity, Session
 from schemas.bus import GAP, Answer, LogOpening, Opening, Run
@@ -131,6 +131,7 @@ class TestOpening:
                 "unread": {LOG: 3, BULK: 0},
                 "heartbeat": 25.0,
                 "gateway": "g1",
+                "expires_in": 600.0,
             }
         ]
 
@@ -461,22 +462,63 @@ class TestClientFrames:
 class TestTokens:
     def test_an_expired_token_ends_the_session(self) -> None:
         one = opened()
+        one.tick(540.0)
         assert one.due() == 600.0
         one.tick(600.0)
         assert effects(one) == [CloseWith(codes.EXPIRED, "token expired")]
+
+    @pytest.mark.parametrize(("ttl", "warned"), [(600.0, 540.0), (3_600.0, 3_540.0), (30.0, 27.0), (5.5, 3.5)])
+    def test_the_client_is_told_once_before_it_expires(self, ttl: float, warned: float) -> None:
+        one = session(ttl=ttl)
+        one.open(opening(), 0.0)
+        assert spoken(one)[0]["expires_in"] == ttl
+        assert one.due() == pytest.approx(warned)
+        one.tick(warned - 0.01)
+        assert spoken(one) == []
+        one.tick(warned + 0.01)
+        assert spoken(one) == [{"type": "token_expiring", "expires_in": pytest.approx(ttl - warned - 0.01)}]
+        one.tick(warned + 0.02)
+        assert spoken(one) == []
+
+    def test_a_new_token_is_warned_of_anew(self) -> None:
+        one = opened()
+        one.tick(541.0)
+        assert [frame["type"] for frame in spoken(one)] == ["token_expiring"]
+        one.refresh(600.0, 550.0)
+        assert one.due() == 1090.0
+        one.tick(1090.0)
+        assert spoken(one) == [{"type": "token_expiring", "expires_in": 60.0}]
+
+    def test_nothing_is_said_of_it_before_welcome_and_then_it_is(self) -> None:
+        one = session()
+        effects(one)
+        one.tick(550.0)
+        assert spoken(one) == []
+        one.open(opening(), 560.0)
+        assert spoken(one)[0]["expires_in"] == 40.0
+        assert one.due() <= 560.0
+        one.tick(560.0)
+        assert [frame["type"] for frame in spoken(one)] == ["token_expiring"]
+
+    def test_a_token_in_hello_is_compared_with_the_one_of_the_request(self) -> None:
+        one = session(hello=True)
+        said(one, type="hello", token="abc")
+        assert effects(one) == [SameToken("abc"), Connect(None, None)]
 
     def test_a_refreshed_token_prolongs_it(self) -> None:
         one = opened()
         said(one, type="refresh", token="abc", id="r")
         assert effects(one) == [CheckToken("abc", "r")]
         one.refresh(600.0, 500.0)
+        assert one.due() == 1040.0
+        one.tick(1040.0)
         assert one.due() == 1100.0
 
     def test_a_token_that_is_refused_changes_nothing(self) -> None:
         one = opened()
         one.refuse_token("no", "r", 0.0)
         assert spoken(one) == [{"type": "error", "code": "unauthorized", "message": "no", "ref": "r"}]
-        assert one.due() == 600.0
+        assert one.due() == 540.0
 
     def test_only_the_same_user_and_device_may_prolong(self) -> None:
         one = session(device="a")
