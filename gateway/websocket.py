@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 
 LINGER: Final = 1.0  # s that a refused client may take to read why
 LOOK_AGAIN: Final = 1.0  # s between looks at a transport that is stuck
-PAUSE: Final = 0.05  # s between turns of a connection without a session: it is nobody's yet, or is being closed
+PAUSE: Final = 0.05  # s between turns of a connection that has no session yet
+PARTING: Final = 0.01  # s between turns of a connection that is being closed
+PARTING_TURN: Final = 1_024  # frames of such a turn: each is only looked at for whether it answers the close
 TURN: Final = 64  # frames of one connection that are dealt with before others may run
 LOW: Final = 16 * 1024  # bytes in the write buffer below which a stuck transport has drained
 
@@ -196,7 +198,7 @@ class WebSocket(Connection, asyncio.Protocol):
         """
         incoming, wait = self._incoming, 0.0
         # One by one before a session: what follows `hello` may have to wait for its token.
-        frames = incoming.cut(data, TURN if self._opening is None else 1)
+        frames = incoming.cut(data, self._turn())
         if frames:
             self._take_frames(frames, now)
         if self._opening is not None and self._opening.proving:
@@ -204,9 +206,14 @@ class WebSocket(Connection, asyncio.Protocol):
         if (peer := self._peer) is not None and (wait := peer.session.out.allowance.read(now, len(frames), len(data))):
             self._hub.limited("user_reads", peer.session.user)
         if peer is None and (incoming.left or (frames and self._opening is not None)):
-            wait = PAUSE  # no user's budget bounds it
+            wait = PARTING if self._opening is None else PAUSE  # no user's budget bounds it
         if wait or incoming.left:
             self._rest(wait)
+
+    def _turn(self) -> int:
+        if self._opening is not None:
+            return 1
+        return TURN if self._peer is not None else PARTING_TURN
 
     def _rest(self, wait: float) -> None:
         if self._resting is None:

@@ -1,4 +1,6 @@
-"""TLS on the gateway's port: connections are counted from their first moment, and those that fail leave nothing."""
+"""TLS on the gateway's port: connections are counted from their first moment, and those that fail leave nothing.
+
+tests/integration/security has the same port on uvloop, in whole processes."""
 
 import asyncio
 import ssl
@@ -11,6 +13,7 @@ import websockets
 
 from gateway.admission import AddressLimits
 from gateway.bucket import Limits
+from gateway.reloading import Certificate
 from streams.security import server_context
 from tests.integration.gateway.conftest import Client, Running, Start, until
 from tests.integration.security.certificates import authority, certificate
@@ -21,9 +24,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ssl.SSLContext]
     folder = Path(tmp_path_factory.mktemp("keys"))
     ours = authority(folder, "authority")
     made = certificate(folder, "server", ours, names="IP:127.0.0.1")
-    return server_context(str(made.certificate), str(made.key)), ssl.create_default_context(
-        cafile=str(ours.certificate)
-    )
+    files = str(made.certificate), str(made.key)
+    shown = Certificate(lambda: server_context(*files), files)
+    return shown, ssl.create_default_context(cafile=str(ours.certificate))
 
 
 async def secured(start: Start, keys: tuple[Any, ssl.SSLContext], **limits: Any) -> Running:
