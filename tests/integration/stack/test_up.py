@@ -190,7 +190,7 @@ def test_pages_of_this_machine_are_let_in_unless_others_are_named(
 
 def test_a_setting_that_lets_nobody_in_stops_it_at_once(up: Up) -> None:
     up.start(settings={"TOCSIN_ORIGINS": "example.com"})
-    assert up.ended() == 1
+    assert up.ended() == 2
     assert "TOCSIN_ORIGINS: example.com matches no page; an origin has a scheme: write https://" in up.said()
     assert not (up.folder / "events").exists()
 
