@@ -71,17 +71,24 @@ class Mallory:
         while True:
             try:
                 async with websockets.connect(self.url(), ping_interval=None, max_queue=None) as socket:
-                    await asyncio.wait_for(socket.recv(), 10)  # `welcome`
+                    if not await self._welcomed(socket):
+                        continue
                     reading = asyncio.create_task(self._read(socket))
                     try:
                         await way(socket)
                     finally:
                         reading.cancel()
-            except websockets.InvalidStatus:
-                self.refused += 1
-                await asyncio.sleep(0.05)
             except (websockets.ConnectionClosed, OSError, TimeoutError):
                 continue
+
+    async def _welcomed(self, socket: Any) -> bool:
+        try:
+            await asyncio.wait_for(socket.recv(), 10)
+        except websockets.ConnectionClosed:
+            self.refused += 1
+            await asyncio.sleep(0.05)
+            return False
+        return True
 
     async def _read(self, socket: Any) -> None:
         with contextlib.suppress(websockets.ConnectionClosed):

@@ -36,7 +36,7 @@ async def ended(client: Client) -> tuple[int, str]:
         ("?token=x", "the token is malformed"),
         (f"?token={token('u1', ttl=-60)}", "the token has expired (`exp`)"),
         (f"?token={token('u1', secret=OTHER)}", "the token's signature is wrong"),
-        (f"?token={token('u1', aud='x')}", "the token has an `aud`, and none is expected here"),
+        (f"?token={token('u1', ttl=3_600, aud='x')}", "the token has an `aud`, and none is expected here"),
         (f"?token={token('u1', ttl=1e6)}", "the token lives longer than 86400 s (`exp`)"),
         (f"?token={token('u1')}&token={token('u2')}", DIFFER),
     ],
