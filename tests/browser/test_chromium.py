@@ -203,6 +203,13 @@ def until(holds: Any, within: float = 20) -> None:
         assert time.monotonic() < end, "it does not come true"
 
 
+async def acknowledged(store: SqliteStore, user: str, seq: int) -> None:
+    """Wait until the store has it of the one device that the user names; it keeps a row for the user as well."""
+    async with asyncio.timeout(20):
+        while [c.delivered for c in (await store.get_cursors([user]))[user] if c.log == LOG and c.device] != [seq]:  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0.1)
+
+
 def fresh(tab: Tab, system: System, user: str, code: str) -> Any:
     tab.reload()
     tab.start(system.url, user)
@@ -308,8 +315,7 @@ class TestFaults:
         assert tab.shown(5) == ids
         store = SqliteStore(Path(str(system.ready["store"]).removeprefix("sqlite://")))
         await store.open()
-        while [c.delivered for c in (await store.get_cursors(["epoch"]))["epoch"] if c.log == LOG] != [5]:  # noqa: ASYNC110 - the store tells nobody
-            await asyncio.sleep(0.1)  # an acknowledgement on its way would be kept by the store as it will be
+        await acknowledged(store, "epoch", 5)  # one on its way would be kept by the store as it will be
         await store.new_epoch()
         await store.close()
         for part in ("worker", "gateway"):
