@@ -96,5 +96,7 @@ def test_a_client_without_tls_is_not_let_in(floor: Floor) -> None:
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 def test_every_mechanism_works(floor: Floor, mechanism: str) -> None:
+    prepared = tocsin(floor, "store", "apply")
+    assert prepared.returncode == 0, prepared.stderr
     done = tocsin(floor, "topics", "apply", TOCSIN_KAFKA_SASL=mechanism)
     assert done.returncode == 0, done.stderr
