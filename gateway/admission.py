@@ -97,11 +97,11 @@ class Host(msgspec.Struct, gc=False, eq=False):
 class Caller:
     """One connection, from its first moment to its last: what of the limits it takes up, to be given back."""
 
-    __slots__ = ("_address", "_admission", "_opening", "_parting", "_proxied", "_seated", "over")
+    __slots__ = ("_admission", "_opening", "_parting", "_proxied", "_seated", "address", "over")
 
     def __init__(self, admission: "Admission", address: str | None, *, proxied: bool = False) -> None:
         self._admission = admission
-        self._address = address
+        self.address = address  # None: it is not counted
         self._proxied = proxied  # its request names the client
         self._opening = self._parting = self._seated = False
         self.over: Overload | None = None  # what its request is answered with
@@ -118,32 +118,32 @@ class Caller:
 
     def open(self, now: float) -> None:
         """Count the connection among those that are opening; where they are too many, `over` says so."""
-        if self._address is None:
+        if self.address is None:
             return
         hosts = self._admission.hosts
-        self.over = self._admission.knock(self._address, now)
+        self.over = self._admission.knock(self.address, now)
         if not self.shut_out:
-            hosts.hold(self._address).opening += 1
+            hosts.hold(self.address).opening += 1
             self._opening = True
-        elif hosts.of(self._address, now).parting < self._admission.most_opening:
-            hosts.hold(self._address).parting += 1
+        elif hosts.of(self.address, now).parting < self._admission.most_opening:
+            hosts.hold(self.address).parting += 1
             self._parting = True
 
     def opened(self, now: float) -> None:
         """Count it so no more: it has a session, or never will have one."""
-        if self._opening and self._address is not None:
+        if self._opening and self.address is not None:
             self._opening = False
-            self._admission.hosts.of(self._address, now).opening -= 1
-            self._admission.hosts.let_go(self._address, now)
+            self._admission.hosts.of(self.address, now).opening -= 1
+            self._admission.hosts.let_go(self.address, now)
 
     def ask(self, headers: Mapping[str, str], now: float) -> Overload | None:
         """Judge a request by the client's address, before anything else is looked at."""
         admission = self._admission
         if self._proxied:
-            self._proxied, self._address = False, admission.forwarded(headers)
+            self._proxied, self.address = False, admission.forwarded(headers)
             self.open(now)
-        if self.over is None and self._address is not None:
-            self.over = admission.room(self._address, now)
+        if self.over is None and self.address is not None:
+            self.over = admission.room(self.address, now)
         return self.over
 
     def seat(self, user: str, now: float) -> Overload | None:
@@ -151,13 +151,13 @@ class Caller:
 
         The address is asked about again: many may have been let in while their tokens were looked at.
         """
-        if self._address is not None and (over := self._admission.room(self._address, now)) is not None:
+        if self.address is not None and (over := self._admission.room(self.address, now)) is not None:
             return over
         if (over := self._admission.greet(user, now)) is not None:
             return over
-        if self._address is not None and not self._seated:
+        if self.address is not None and not self._seated:
             self._seated = True
-            self._admission.hosts.hold(self._address).sessions += 1
+            self._admission.hosts.hold(self.address).sessions += 1
         self.opened(now)
         return None
 
@@ -169,14 +169,14 @@ class Caller:
     def leave(self, now: float) -> None:
         """Give everything back. Repeating it does nothing."""
         self.opened(now)
-        if self._parting and self._address is not None:
+        if self._parting and self.address is not None:
             self._parting = False
-            self._admission.hosts.of(self._address, now).parting -= 1
-            self._admission.hosts.let_go(self._address, now)
-        if self._seated and self._address is not None:
+            self._admission.hosts.of(self.address, now).parting -= 1
+            self._admission.hosts.let_go(self.address, now)
+        if self._seated and self.address is not None:
             self._seated = False
-            self._admission.hosts.of(self._address, now).sessions -= 1
-            self._admission.hosts.let_go(self._address, now)
+            self._admission.hosts.of(self.address, now).sessions -= 1
+            self._admission.hosts.let_go(self.address, now)
 
 
 class Admission:

@@ -252,9 +252,9 @@ class Hub:
             case Connect():
                 self._connect(peer, effect)
             case CheckToken(token, ref):
-                self.prover.prove(token, partial(self._refresh, peer, ref))
+                self.prover.prove(token, session.user, partial(self._refresh, peer, ref))
             case SameToken(token):
-                self.prover.prove(token, partial(self._compare, peer))
+                self.prover.prove(token, session.user, partial(self._compare, peer))
             case _:
                 peer.transport.close(effect.code, effect.reason)
 

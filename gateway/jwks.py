@@ -7,6 +7,7 @@ What was read stays in force while the address is away.
 import asyncio
 import logging
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ PAUSE: Final = 5.0  # s at least between two readings, however many tokens name 
 WITHIN: Final = 4.0  # s that a reading may take
 MOST: Final = 256 * 1024  # bytes of an answer
 WAITING: Final = 1_000  # tokens that may wait for a reading
+WAITING_EACH: Final = 100  # of them those of one client address or user: nobody takes every place
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 Fetch = Callable[[], Awaitable[bytes]]  # raises `BadKey`
@@ -92,6 +94,7 @@ class Jwks:
         self._tls = tls
         self._asked = asyncio.Event()
         self._waiting: list[Callable[[bool], None]] = []
+        self._places: Counter[str] = Counter()  # of `_waiting`, by who waits
         self._known = False
         self._said: object = None
         self._count = count
@@ -100,11 +103,16 @@ class Jwks:
         """Return why keys are not known, None if they are: also those that were read before the address went away."""
         return None if self._known else f"the keys at {self._url} have not been read yet"
 
-    def again(self, then: Callable[[bool], None]) -> bool:
-        """Read again soon, and call `then` with whether that went well. False: too many wait, `then` is not called."""
-        if len(self._waiting) >= WAITING:
+    def again(self, whom: str | None, then: Callable[[bool], None]) -> bool:
+        """Read again soon, and call `then` with whether that went well. False: too many wait, `then` is not called.
+
+        `whom` is the address or user that waits, None for who is not counted. Who goes away keeps its place until then.
+        """
+        if len(self._waiting) >= WAITING or (whom is not None and self._places[whom] >= WAITING_EACH):
             return False
         self._waiting.append(then)
+        if whom is not None:
+            self._places[whom] += 1
         self._asked.set()
         return True
 
@@ -115,6 +123,7 @@ class Jwks:
             begun = loop.time()
             self._asked.clear()
             waiting, self._waiting = self._waiting, []
+            self._places.clear()
             good = await self._read()
             for then in waiting:
                 try:

@@ -11,7 +11,7 @@ from schemas.errors import BadToken, KeysAway, RevokedToken, UnknownKey
 AWAY: Final = "the keys of tokens cannot be read now; come again"
 
 Then = Callable[[Claims | BadToken], None]
-Again = Callable[[Callable[[bool], None]], bool]  # `Jwks.again`
+Again = Callable[[str | None, Callable[[bool], None]], bool]  # `Jwks.again`
 
 
 class Prover:
@@ -21,11 +21,11 @@ class Prover:
         self._verifier = verifier
         self._again = again
 
-    def prove(self, token: str, then: Then) -> None:
-        """Call `then` with what the token says or why it is not good: at once, or once its key was looked for."""
+    def prove(self, token: str, user: str, then: Then) -> None:
+        """Call `then` with what a token for a user's session says or why it is not good: perhaps after a reading."""
         verdict = self.judge(token)
         if isinstance(verdict, BadToken) and self.waits(verdict):
-            self.prove_later(token, then)
+            self.prove_later(token, user, then)
         else:
             then(verdict)
 
@@ -33,9 +33,12 @@ class Prover:
         """Tell whether what is refused now may be good once the published keys were read again."""
         return self._again is not None and isinstance(refused, UnknownKey)
 
-    def prove_later(self, token: str, then: Then) -> None:
-        """Read the published keys again, and call `then` with the verdict; at once if too many wait for that."""
-        if self._again is not None and not self._again(partial(self._prove_again, token, then)):
+    def prove_later(self, token: str, whom: str | None, then: Then) -> None:
+        """Read the published keys again, and call `then` with the verdict; at once if too many wait for that.
+
+        `whom` is the address or user that it is for.
+        """
+        if self._again is not None and not self._again(whom, partial(self._prove_again, token, then)):
             then(KeysAway(AWAY))
 
     def _prove_again(self, token: str, then: Then, good: bool) -> None:

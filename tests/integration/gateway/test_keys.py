@@ -3,8 +3,9 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from aiohttp import web
 
 from cli.doctor.tokens import examine_tokens
 from gateway import codes
+from gateway.admission import AddressLimits
 from gateway.jwks import MOST, check_address, fetch, read
 from gateway.reloading import Certificate
 from schemas.errors import BadKey, SettingsError
@@ -75,9 +77,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.reloading.LOOK", 0.05)
 
 
-async def code_of(gateway: Running, text: str) -> tuple[int, str]:
+async def code_of(gateway: Running, text: str, **options: Any) -> tuple[int, str]:
     """Return how a token is refused; (0, "") if it is not."""
-    async with gateway.client(jwt_=text, welcomed=False) as client:
+    async with gateway.client(jwt_=text, welcomed=False, **options) as client:
         try:
             await client.say("ping")
             await client.next(10)
@@ -149,6 +151,25 @@ async def test_more_than_may_wait_are_told_to_come_again(
     gateway = await start(jwks=issuer.url)
     ends = await asyncio.gather(*(code_of(gateway, signed("RS256", "x")) for n in range(30)))
     assert {code for code, _ in ends} == {codes.BAD_TOKEN, codes.RESTART}
+
+
+async def test_one_address_does_not_take_every_place(
+    issuer: Issuer, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jwks.PAUSE", 1.0)
+    monkeypatch.setattr("gateway.jwks.WAITING_EACH", 5)
+    issuer.keys = [jwk("ES256", kid="k")]
+    gateway = await start(jwks=issuer.url, addresses=AddressLimits(exempt=(), proxies=(ip_network("127.0.0.0/8"),)))
+    issuer.keys = [jwk("RS256", kid="new")]
+
+    def of(address: str, kid: str) -> Coroutine[Any, Any, tuple[int, str]]:
+        return code_of(gateway, signed("RS256", kid), additional_headers={"X-Forwarded-For": address})
+
+    flood = [asyncio.create_task(of("198.51.100.1", "made-up")) for _ in range(30)]
+    await until(lambda: sum(task.done() for task in flood) == 25)
+    assert await of("198.51.100.2", "new") == (0, "")
+    ends = [code for code, _ in await asyncio.gather(*flood)]
+    assert (ends.count(codes.RESTART), ends.count(codes.BAD_TOKEN)) == (25, 5)
 
 
 async def test_what_was_read_stays_good_while_the_address_is_away(issuer: Issuer, start: Start) -> None:
