@@ -12,6 +12,7 @@ from typing import Any, Final
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from gateway import passing, port
+from gateway.admission import Caller
 from gateway.bus import Lease, Replies, Subscription
 from gateway.config import GatewayConfig
 from gateway.desk import Desk
@@ -189,8 +190,8 @@ class Gateway:
     async def _listen(self) -> None:
         handshake = Handshake(self._origins, self)
 
-        def accept() -> WebSocket:
-            return WebSocket(self.hub, handshake, self)
+        def accept(caller: Caller | None = None) -> WebSocket:
+            return WebSocket(self.hub, handshake, self, caller)
 
         def answer() -> asyncio.Protocol:
             return accept() if self.config.tls is None else Door(self.hub, self.config.tls.context, accept)

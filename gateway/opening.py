@@ -27,7 +27,7 @@ OPENING: Final = 5.0  # s that the handshake may take, and then the proof whose 
 
 
 class Opened(Protocol):
-    """The connection that an opening is of. Each of these but `way`, `fail` and `go_on` ends the opening."""
+    """The connection that an opening is of. Each of these but `way`, `pause`, `go_on` and `fail` ends the opening."""
 
     way: Way
 
@@ -60,7 +60,7 @@ class Opening:
         self._socket = socket
         self._caller: Caller | None = None
         self._entrance: Entrance | None = Entrance(partial(self._judge, handshake))
-        self.by = hub.clock() + OPENING
+        self.by = float("inf")
         self.proving = False  # its token is being looked at; what it says meanwhile is not dealt with
 
     @property
@@ -73,6 +73,7 @@ class Opening:
     def enter(self, caller: Caller) -> None:
         """Wait for the request of a caller, unless too many of its address are waited for."""
         self._caller = caller
+        self.by = self._hub.clock() + OPENING
         if caller.shut_out and caller.over is not None:
             self._socket.turn_away(refused(_refusal(caller.over)))
 
@@ -147,7 +148,8 @@ class Opening:
             return
         self.proving = True
         self._socket.pause()
-        prover.prove_later(token, partial(self._proven, said, hello))
+        whom = self._caller.address if self._caller is not None else None
+        prover.prove_later(token, whom, partial(self._proven, said, hello))
 
     def _proven(self, said: bytes | None, hello: bool, verdict: Claims | BadToken) -> None:
         """Go on with a token that had to wait for its key, unless the connection has ended meanwhile."""

@@ -54,11 +54,12 @@ class WebSocket(Connection, asyncio.Protocol):
 
     __slots__ = ("_caller", "_listing", "_ping_at", "_resting", "_seen", "_turned_away")
 
-    def __init__(self, hub: Hub, handshake: Handshake, listing: Listing) -> None:
+    def __init__(self, hub: Hub, handshake: Handshake, listing: Listing, caller: Caller | None = None) -> None:
+        """`caller` is given where its arrival has been noted already."""
         super().__init__(hub)
         self._listing = listing
         self._opening = Opening(hub, handshake, self)
-        self._caller: Caller | None = None
+        self._caller = caller
         self._resting: asyncio.TimerHandle | None = None  # nothing is read until then
         self._seen = self._clock()
         self._ping_at = float("inf")
@@ -68,19 +69,17 @@ class WebSocket(Connection, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the request."""
-        outer = cast("asyncio.Transport", transport)
-        self.enter(self._hub.admission.arrive(address_of(outer), self._clock()), outer)
-
-    def enter(self, caller: Caller, transport: asyncio.Transport) -> None:
-        """Wait for the request of a caller whose arrival has been noted."""
-        self._caller, self._transport = caller, transport
+        self._transport = cast("asyncio.Transport", transport)
+        self._seen = now = self._clock()
         try:
             self.way = way_of(self._transport)
             self._transport.set_write_buffer_limits(high=SOFT, low=LOW)
             self._listing.listed(self)
-            self._hub.wheel.schedule(self, self._due())
+            if self._caller is None:
+                self._caller = self._hub.admission.arrive(address_of(self._transport), now)
             if self._opening is not None:
-                self._opening.enter(caller)
+                self._opening.enter(self._caller)
+            self._hub.wheel.schedule(self, self._due())
         except Exception as exc:  # noqa: BLE001 - `fail` logs it
             self.fail(exc)
 
