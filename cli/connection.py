@@ -1,8 +1,10 @@
 """Keeps one device connected: hello with cursors, acknowledgements in bundles, coming back as close codes say."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from ssl import SSLCertVerificationError
 from typing import Final
 from urllib.parse import urlencode
@@ -18,13 +20,17 @@ from schemas.errors import BadToken, TocsinError
 ACK_EVERY: Final = 0.1  # s in which acknowledgements are gathered
 FIRST_DELAY: Final = 0.2  # s, doubled with each attempt that fails
 LONGEST_DELAY: Final = 10.0  # s
-SLOWED: Final = 5.0  # s at least after the close code that says "too fast"
-NEW_TOKEN, TOO_FAST, BAD_TOKEN = 4005, 4006, 4101
+SLOWED: Final = 5.0  # s at least after what says "too fast" or "too many"
+NEW_TOKEN, TOO_FAST, TOO_MANY, BAD_TOKEN = 4005, 4006, 4007, 4101
 TERMINAL: Final = range(4100, 4200)
 
 
 class Ended(TocsinError):
     """The gateway ended the session and said that coming back is of no use."""
+
+
+class _NotHandled(Exception):
+    """`on_step` raised its cause, which may look like a fault of the network and is none."""
 
 
 def back_off(attempt: int, roll: float) -> float:
@@ -36,13 +42,13 @@ def back_off(attempt: int, roll: float) -> float:
     return whole / 2 + whole / 2 * roll
 
 
-def pause_after(code: int, attempt: int, roll: float) -> float:
+def pause_after(code: int, attempt: int, roll: float, reason: str = "") -> float:
     """Return the pause after a close code, in s. Raises `Ended` for a code that says not to come back."""
     if code in TERMINAL:
-        raise Ended(f"the gateway ended the session with code {code}")
+        raise Ended(f"the gateway ended the session with code {code}{': ' * bool(reason)}{ascii(reason)[1:-1]}")
     if code == NEW_TOKEN:
         return 0.0 if attempt == 0 else back_off(attempt, roll)
-    return max(SLOWED, back_off(attempt, roll)) if code == TOO_FAST else back_off(attempt, roll)
+    return max(SLOWED, back_off(attempt, roll)) if code in (TOO_FAST, TOO_MANY) else back_off(attempt, roll)
 
 
 class Connection:
@@ -73,13 +79,19 @@ class Connection:
         self._attempt = 0
 
     async def run(self) -> None:
-        """Stay connected. Raises `Unreachable` at the first attempt, `BadToken` or `Ended`."""
+        """Stay connected. Raises `Unreachable` at the first attempt, `BadToken`, `Ended`, and what `on_step` raises."""
+        try:
+            await self._stay()
+        except _NotHandled as exc:
+            raise exc.__cause__ or exc from None
+
+    async def _stay(self) -> None:
         connected = False
         while True:
             try:
                 async with connect(self._address(), compression=None, max_size=2**20, open_timeout=10) as socket:
                     connected = True
-                    code = await self._session(socket)
+                    code, reason = await self._session(socket)
             except InvalidStatus as exc:
                 pause = self._refused(exc.response.status_code, connected=connected)
             except SSLCertVerificationError as exc:
@@ -92,7 +104,7 @@ class Connection:
                     raise self._unreachable() from exc
                 pause = self._next_pause(1006)
             else:
-                pause = self._next_pause(code)
+                pause = self._next_pause(code, reason)
             self._say(f"connection lost; back in {pause:.1f} s")
             await asyncio.sleep(pause)
 
@@ -105,35 +117,35 @@ class Connection:
         )
 
     def _refused(self, status: int, *, connected: bool) -> float:
-        if status < 500:
+        if status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS:
             raise Ended(f"the gateway at {self._url} answered HTTP {status}")
         if not connected:
             self._say(f"the gateway is not ready (HTTP {status})")
-        return self._next_pause(1013)
+        return self._next_pause(1013 if status >= 500 else TOO_FAST)
 
-    def _next_pause(self, code: int) -> float:
-        pause = pause_after(code, self._attempt, random.random())  # noqa: S311 - spreads clients, protects nothing
+    def _next_pause(self, code: int, reason: str = "") -> float:
+        pause = pause_after(code, self._attempt, random.random(), reason)  # noqa: S311 - spreads clients, protects nothing
         self._attempt += 1
         if self._wait is not None:
             pause, self._wait = self._wait, None
         return pause
 
-    async def _session(self, socket: ClientConnection) -> int:
-        """Serve one connection until it closes; return its close code."""
+    async def _session(self, socket: ClientConnection) -> tuple[int, str]:
+        """Serve one connection until it closes; return its close code and the reason."""
         self._due.clear()
         acks = asyncio.create_task(self._acknowledge(socket))
         try:
-            await socket.send(self._device.hello(self._device_id))
-            async for text in socket:
-                await self._receive(socket, text)
-        except ConnectionClosed:
-            pass  # what follows is the same for every way to close: the code says it
+            with contextlib.suppress(ConnectionClosed):  # the code says how
+                await socket.send(self._device.hello(self._device_id))
+                async for text in socket:
+                    await self._receive(socket, text)
         finally:
             acks.cancel()
-            await asyncio.gather(acks, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
+                await acks
         if socket.close_code == BAD_TOKEN:
             raise BadToken(f"the gateway refused the token: {ascii(socket.close_reason or '')[1:-1]}")
-        return socket.close_code or 1006
+        return socket.close_code or 1006, socket.close_reason or ""
 
     async def _receive(self, socket: ClientConnection, text: str | bytes) -> None:
         try:
@@ -144,7 +156,10 @@ class Connection:
         self._attempt = 0
         if step.reconnect is not None:
             self._wait = step.reconnect / 1000
-        await self._on_step(step)
+        try:
+            await self._on_step(step)
+        except Exception as exc:
+            raise _NotHandled from exc
         for answer in step.answers:
             await socket.send(answer)
         self._due.set()

@@ -39,10 +39,13 @@ class CursorFile:
         return cursors
 
     def write(self) -> None:
-        """Replace the file."""
+        """Replace the file. Raises `SettingsError` if that cannot be."""
         fresh = self.path.with_name(self.path.name + ".new")
-        fresh.write_bytes(msgspec.json.encode(self.cursors))
-        fresh.replace(self.path)
+        try:
+            fresh.write_bytes(msgspec.json.encode(self.cursors))
+            fresh.replace(self.path)
+        except OSError as exc:
+            raise SettingsError(f"{self.path} cannot be written: {exc.strerror}") from None
 
 
 def latency_ms(entry: NotificationFrame, now: float) -> float:

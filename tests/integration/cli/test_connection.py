@@ -195,6 +195,25 @@ async def test_a_gateway_that_is_not_ready_is_asked_again() -> None:
     assert client.notes[0] == "the gateway is not ready (HTTP 503)"
 
 
+async def test_a_limit_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.connection.SLOWED", 0.5)
+    gateway = Gateway(status=HTTPStatus.TOO_MANY_REQUESTS)
+    async with gateway.open(), Client(gateway.url).running() as client, asyncio.timeout(10):
+        while len(client.notes) < 3:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+    assert client.notes[:2] == ["the gateway is not ready (HTTP 429)", "connection lost; back in 0.5 s"]
+
+
+async def test_an_output_that_fails_is_no_lost_connection() -> None:
+    async def breaks(_: Step) -> None:
+        raise BrokenPipeError
+
+    async with Gateway(sends(entry(1))).open() as gateway:
+        connection = Connection(gateway.url, Device(Cursors()), token=lambda: "t", on_step=breaks, say=print)
+        with pytest.raises(BrokenPipeError):
+            await asyncio.wait_for(connection.run(), 10)
+
+
 async def test_nothing_there_at_first_is_said(free_port: int) -> None:
     with pytest.raises(Unreachable, match=f"no gateway answers at ws://127.0.0.1:{free_port}/ws"):
         await Client(f"ws://127.0.0.1:{free_port}/ws").run()

@@ -32,11 +32,17 @@ def test_an_expired_token_is_replaced_at_once_but_not_in_a_circle() -> None:
     assert pause_after(4005, 1, 0.5) > 0
 
 
-def test_who_was_too_fast_waits() -> None:
-    assert pause_after(4006, 0, 0.0) >= SLOWED
+@pytest.mark.parametrize("code", [4006, 4007])
+def test_who_was_too_fast_or_too_many_waits(code: int) -> None:
+    assert pause_after(code, 0, 0.0) >= SLOWED
 
 
 @pytest.mark.parametrize("code", [4100, 4101, 4103, 4104, 4105, 4199])
 def test_terminal_codes_end_it(code: int) -> None:
     with pytest.raises(Ended, match=str(code)):
         pause_after(code, 0, 0.5)
+
+
+def test_an_end_says_its_reason_in_one_line() -> None:
+    with pytest.raises(Ended, match=r"^the gateway ended the session with code 4104: a \\n reason$"):
+        pause_after(4104, 0, 0.5, "a \n reason")

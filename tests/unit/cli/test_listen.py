@@ -51,6 +51,11 @@ def test_cursors_are_found_again(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["c.json"]
 
 
+def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"c\.json cannot be written: No such file or directory"):
+        CursorFile(tmp_path / "no folder" / "c.json", "u", "d").write()
+
+
 def test_cursors_of_somebody_else_are_refused(tmp_path: Path) -> None:
     CursorFile(tmp_path / "c.json", "u", "d").write()
     with pytest.raises(SettingsError, match="is of user 'u', device 'd'"):
