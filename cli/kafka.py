@@ -14,6 +14,7 @@ from cli.reach import refusal
 from links import unpacking
 from schemas.errors import TocsinError
 from schemas.limits import record_limits
+from streams.settings import Settings
 
 REACH: Final = 10.0  # s in which a broker has to answer
 
@@ -60,6 +61,13 @@ async def admin(kafka: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
             yield client
         finally:
             await client.close()
+
+
+async def require_topic(settings: Settings, topic: str) -> None:
+    """Raise `Refused` unless Kafka has a topic. Looks among all: asking for one by name would make it where it may."""
+    async with admin(settings.kafka_options()) as client:
+        if topic not in await client.list_topics():
+            raise Refused(f"Kafka at {settings.kafka} has no topic {topic}; `tocsin topics apply` makes it")
 
 
 @asynccontextmanager

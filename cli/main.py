@@ -9,7 +9,8 @@ from typing import Annotated, Final, Literal
 import typer
 
 from cli import overseeing, shell
-from cli.operating import Json, store_app, topics_app
+from cli.arguments import Json, Lane, User
+from cli.operating import store_app, topics_app
 from cli.replay.commands import dlq_app, replay_app
 from cli.terminal import say, show
 
@@ -36,19 +37,10 @@ class Stack(StrEnum):
     real = "real"
 
 
-class Lane(StrEnum):
-    """Which of a user's inboxes a notification goes to."""
-
-    critical = "critical"
-    normal = "normal"
-    bulk = "bulk"
-
-
 YEAR: Final = 366 * 86_400  # s; no longer than revocations are remembered
 CENTURY: Final = 100 * YEAR
 
 _SERVER = "embedded|real|URL"
-User = Annotated[str, typer.Argument(help="Id of the user.")]
 DeviceOption = Annotated[str | None, typer.Option(help="Only this device of the user.")]
 
 
@@ -76,7 +68,7 @@ def up(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the gateway, 0: a free one.  [default: 8080]")
     ] = None,
-    api_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the HTTP API, 0: a free one.")] = 8081,
+    api_port: Annotated[int, typer.Option(min=0, max=65535, help="Reserved for later, without effect.")] = 8081,
     ready_file: Annotated[Path | None, typer.Option(help="Written once all is ready, as JSON.")] = None,
     gateways: Annotated[int, typer.Option(min=1, help="Gateway processes; they share the port.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
@@ -183,7 +175,7 @@ def token(
 def config(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Print every setting with its help.
 
-    Secrets are blacked out; without --json it is a file that TOCSIN_CONFIG may name.
+    Secrets are left out; without --json it is a file that TOCSIN_CONFIG may name.
     """
     from cli import config as printed
 

@@ -2,16 +2,13 @@
 
 # ruff: noqa: PLC0415 - commands import what they need when they run, so that --help is quick
 
-from typing import Annotated
-
 import typer
 
 from cli import shell
+from cli.arguments import Json
 
 topics_app = typer.Typer(help="topics.yaml against the cluster.", no_args_is_help=True)
 store_app = typer.Typer(help="The schema of the store.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 
 @topics_app.command("plan", epilog="Example: tocsin topics plan")

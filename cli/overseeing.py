@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import shell
-from cli.operating import Json
-
-User = Annotated[str, typer.Argument(help="Id of the user.")]
+from cli.arguments import Json, User
 
 
 def declare(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ import time
 import jwt
 import msgspec
 
-from cli.kafka import Refused, admin, producer
+from cli.kafka import producer, require_topic
 from cli.outputs import Revoked, time_of
 from cli.terminal import say, show
 from gateway.auth import token_name
@@ -54,9 +54,7 @@ async def revoke(settings: Settings, user: str | None, token: str | None, *, as_
         raise SettingsError("name a user, or a token with --token; not both")
     record = revocation_of(token, now) if token else Revocation(at=now, until=now + REMEMBERED, user=user)
     topic = f"{settings.prefix}revocations"
-    async with admin(settings.kafka_options()) as client:
-        if topic not in await client.list_topics():
-            raise Refused(f"Kafka at {settings.kafka} has no topic {topic}; `tocsin topics apply` makes it")
+    await require_topic(settings, topic)
     async with producer(settings.kafka_options(), idempotent=settings.idempotence) as kafka:
         await kafka.send_and_wait(topic, encode(record), record.key)
     if record.token is None:

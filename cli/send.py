@@ -12,13 +12,13 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
-from cli.kafka import Refused, admin, producer
+from cli.kafka import producer, require_topic
 from cli.outputs import Sent, time_of
 from cli.terminal import say, show
-from schemas.errors import BadRecord
+from schemas.errors import BadRecord, SettingsError
 from schemas.ids import position_id
 from schemas.logs import LANES
-from schemas.records import Notification, decode_notification, encode
+from schemas.records import Notification, decode_notification, encode, is_device
 from streams.settings import Settings
 from streams.topics import load_topics
 
@@ -65,25 +65,30 @@ def value_of(sending: Sending, number: int, now: datetime) -> bytes:
 async def send(settings: Settings, sending: Sending, *, as_json: bool) -> int:
     """Send and print each one when Kafka has it; return 0.
 
-    Raises `BadRecord`, `Unreachable` or `Refused`; what was printed before is safe.
+    Raises `SettingsError`, `BadRecord`, `Unreachable` or `Refused`; what was printed before is safe.
     """
     if sending.lane not in LANES:
         raise BadRecord("bad_request", f"there is no lane {sending.lane!r}; the lanes are {', '.join(LANES)}")
+    check(sending)
     value_of(sending, 1, datetime.now(UTC))
     name = f"notifications.{sending.lane}"
     number = load_topics(Path(settings.topics) if settings.topics else None).number_of(name)
-    await _require(settings, settings.prefix + name)
+    await require_topic(settings, settings.prefix + name)
     async with producer(settings.kafka_options(), idempotent=settings.idempotence) as kafka:
         outbox = _Outbox(kafka, settings.prefix + name, number, as_json=as_json)
         await _send_all(outbox, sending)
     return 0
 
 
-async def _require(settings: Settings, topic: str) -> None:
-    """Look among all topics: asking for one by name would make it where the broker may."""
-    async with admin(settings.kafka_options()) as client:
-        if topic not in await client.list_topics():
-            raise Refused(f"Kafka at {settings.kafka} has no topic {topic}; `tocsin topics apply` makes it")
+def check(sending: Sending) -> None:
+    """Raise `SettingsError` for options that are wrong by themselves."""
+    if sending.device is not None and not is_device(sending.device):
+        raise SettingsError("--device: an id has 1 to 64 characters of A-Z, a-z, 0-9 and . _ : -")
+    if sending.data is not None:
+        try:
+            msgspec.json.decode(sending.data, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeEncodeError):
+            raise SettingsError("--data: this is not a JSON object") from None
 
 
 async def _send_all(outbox: "_Outbox", sending: Sending) -> None:

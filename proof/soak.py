@@ -32,7 +32,6 @@ WINDOW: Final = 180.0  # s of load
 BOUND: Final = 60.0  # s; Cassandra alone takes 30 s to start
 CALM: Final = 20.0  # s at the end of a window without a new fault
 FORGOTTEN: Final = 120.0  # s after which workers remember nothing of gateways that were ended
-SPARED: Final = ("worker-1", "gateway-1")  # never ended on purpose
 VICTIMS: Final = ("worker-0", "gateway-0")
 USERS: Final = 40
 RATE: Final = 100.0  # records a second

@@ -2,27 +2,18 @@
 
 # ruff: noqa: PLC0415 - commands import what they need when they run, so that --help is quick
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import shell
-from cli.operating import Json
+from cli.arguments import Json, Lane
 
 if TYPE_CHECKING:
     from schemas.replays import Operation
 
 replay_app = typer.Typer(help="Processing records again; shows what it would do, --yes does it.", no_args_is_help=True)
 dlq_app = typer.Typer(help="Dead letters: records that could not be processed.", no_args_is_help=True)
-
-
-class Lane(StrEnum):
-    """A lane's topic."""
-
-    critical = "critical"
-    normal = "normal"
-    bulk = "bulk"
 
 
 Names = list[str] | None

@@ -147,9 +147,15 @@ def _with_file(folder: Path) -> Path:
 
 
 def test_a_record_that_would_be_refused_is_said_before_kafka_is_asked(tmp_path: Path) -> None:
-    ended = tocsin("send", "u", "x", "--data", "[1]", cwd=tmp_path, TOCSIN_KAFKA="127.0.0.1:1")
+    ended = tocsin("send", "u", "", cwd=tmp_path, TOCSIN_KAFKA="127.0.0.1:1")
     assert ended.returncode == 1
-    assert ended.stderr == "tocsin: Expected `object | null` - at `$.data`\n"
+    assert ended.stderr == "tocsin: one of `title`, `body` and `data` is needed\n"
+
+
+def test_an_option_that_is_wrong_is_said_before_kafka_is_asked(tmp_path: Path) -> None:
+    ended = tocsin("send", "u", "x", "--data", "[1]", cwd=tmp_path, TOCSIN_KAFKA="127.0.0.1:1")
+    assert ended.returncode == 2
+    assert ended.stderr == "tocsin: --data: this is not a JSON object\n"
 
 
 def test_a_token_can_be_made_without_any_server(tmp_path: Path) -> None:

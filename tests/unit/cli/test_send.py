@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cli.send import Sending, value_of
-from schemas.errors import BadRecord
+from cli.send import Sending, check, value_of
+from schemas.errors import BadRecord, SettingsError
 from schemas.records import decode_notification
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,6 +34,21 @@ def test_one_alone_keeps_its_key() -> None:
 def test_it_expires_so_many_seconds_from_now() -> None:
     record = decode_notification(b"u", value_of(Sending(user="u", text="x", expires_in=90), 1, NOW))
     assert record.expires_at == datetime(2026, 1, 1, 0, 1, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("sending", "said"),
+    [
+        (Sending(user="u", text="x", data="x"), "--data: this is not a JSON object"),
+        (Sending(user="u", text="x", data="[1]"), "--data: this is not a JSON object"),
+        (Sending(user="u", text="x", data='"\ud800"'), "--data: this is not a JSON object"),
+        (Sending(user="u", text="x", device="a b"), "--device: an id has 1 to 64 characters of A-Z, a-z, 0-9"),
+        (Sending(user="u", text="x", device=""), "--device: an id has"),
+    ],
+)
+def test_an_option_that_is_wrong_by_itself_is_named(sending: Sending, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        check(sending)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from schemas.errors import DiskError, Kind, StoreAway, StoreBroken, StoreRefused
 from store import cassandra_failures, sqlite_failures
 from store.sqlite_writer import Writer
 
-NO_FAILURES = {"SQLITE_OK", "SQLITE_ROW", "SQLITE_DONE", "SQLITE_NOTICE", "SQLITE_WARNING"}
 # Results of an authorizer and numbers of limits and actions, which Python has under the same prefix.
 CODES = {
     name: code
